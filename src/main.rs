@@ -1,0 +1,2 @@
+//! LBEX.
+fn main() {}
