@@ -126,9 +126,9 @@ pub(crate) fn resolve(
 
 /// The same as text, where nothing is worth telling.
 pub(crate) fn targets(resolver: &dyn UpstreamResolver, cluster: &Snapshot, service: &Service) -> Vec<String> {
-    let resolved = resolve(resolver, cluster, service).unwrap();
-    assert_eq!(resolved.notes, [], "nothing is worth telling");
-    texts(&resolved.targets)
+    let Resolved { targets, notes } = resolve(resolver, cluster, service).unwrap();
+    assert_eq!(notes, [], "nothing is worth telling");
+    texts(&targets)
 }
 
 pub(crate) fn texts(targets: &[SocketAddr]) -> Vec<String> {

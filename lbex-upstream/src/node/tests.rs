@@ -159,7 +159,9 @@ mod all {
     #[test]
     fn where_no_node_is_ready_all_available_ones_count_loudly() {
         let mut nodes = nodes_with("b", |n| n.leaving = true);
-        nodes.iter_mut().for_each(|n| n.ready = false);
+        for node in &mut nodes {
+            node.ready = false;
+        }
         let resolved = resolve(&NodeResolver, &cluster(nodes, Vec::new()), &on_all()).unwrap();
         assert_eq!(texts(&resolved.targets), ["10.0.0.1:30080", "10.0.0.3:30080"]);
         assert_eq!(resolved.notes, [Reason::NoNodeReady { count: 2 }]);
@@ -178,7 +180,9 @@ mod all {
     #[test]
     fn that_none_is_left_is_told() {
         let mut nodes = three_nodes();
-        nodes.iter_mut().for_each(|n| n.excluded = true);
+        for node in &mut nodes {
+            node.excluded = true;
+        }
         let resolved = resolve(&NodeResolver, &cluster(nodes, Vec::new()), &on_all()).unwrap();
         assert_eq!(resolved, Resolved { targets: Vec::new(), notes: vec![Reason::NoNodeAvailable { count: 3 }] });
         assert!(targets(&NodeResolver, &Snapshot::default(), &on_all()).is_empty());
