@@ -134,6 +134,9 @@ pub enum Reason {
         /// The entry.
         value: String,
     },
+    /// No resolver for its upstream type was built in.
+    #[error("this LBEX has no resolver for its upstream type")]
+    UpstreamTypeUnavailable,
     /// The Service has no ports.
     #[error("it has no ports")]
     NoPorts,
@@ -323,6 +326,7 @@ impl Reason {
             | Self::Headless { .. }
             | Self::InvalidSourceRange { .. }
             | Self::NoPorts
+            | Self::UpstreamTypeUnavailable
             | Self::PortAnnotationMissing { .. }
             | Self::InvalidPort { .. }
             | Self::UnsupportedProtocol
@@ -363,6 +367,7 @@ impl Reason {
             Self::Headless { .. } => "Headless",
             Self::InvalidSourceRange { .. } => "InvalidSourceRange",
             Self::NoPorts => "NoPorts",
+            Self::UpstreamTypeUnavailable => "UpstreamTypeUnavailable",
             Self::PortAnnotationMissing { .. } => "PortAnnotationMissing",
             Self::InvalidPort { .. } => "InvalidPort",
             Self::PortsDiffer { .. } => "PortsDiffer",
