@@ -237,6 +237,12 @@ pub enum Reason {
         /// Why.
         why: &'static str,
     },
+    /// More annotations than are told by name.
+    #[error("{count} more annotations are unknown, have no effect, or are not quoted")]
+    MoreAnnotations {
+        /// How many.
+        count: usize,
+    },
     /// An annotation stood unquoted in a manifest file.
     #[error("annotation {}: the value is not quoted; LBEX reads it as text, an API server would refuse it", Name(.annotation))]
     UnquotedAnnotation {
@@ -257,6 +263,9 @@ pub enum Reason {
         /// What was asked for.
         algorithm: &'static str,
     },
+    /// Session affinity of an ExternalName.
+    #[error("spec.sessionAffinity ClientIP has no effect: the addresses of an ExternalName are used in turn")]
+    AffinityUnsupported,
     /// Upstream type `node` and the port has no node port.
     #[error("it has no nodePort (type NodePort or LoadBalancer allocates one), which upstream type node needs")]
     NoNodePort,
@@ -338,8 +347,10 @@ impl Reason {
             Self::PortsDiffer { .. }
             | Self::InvalidAnnotation { .. }
             | Self::UnknownAnnotation { .. }
+            | Self::MoreAnnotations { .. }
             | Self::AlgorithmUnsupported { .. }
             | Self::AffinityOverAlgorithm { .. }
+            | Self::AffinityUnsupported
             | Self::LocalMeansHost
             | Self::NodeWithoutAddress { .. }
             | Self::NodeUnknown { .. }
@@ -379,9 +390,11 @@ impl Reason {
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
             Self::UnknownAnnotation { .. } => "UnknownAnnotation",
             Self::AnnotationWithoutEffect { .. } => "AnnotationWithoutEffect",
+            Self::MoreAnnotations { .. } => "MoreAnnotations",
             Self::UnquotedAnnotation { .. } => "UnquotedAnnotation",
             Self::AlgorithmUnsupported { .. } => "AlgorithmUnsupported",
             Self::AffinityOverAlgorithm { .. } => "AffinityOverAlgorithm",
+            Self::AffinityUnsupported => "AffinityUnsupported",
             Self::NoNodePort => "NoNodePort",
             Self::NoClusterIp => "NoClusterIp",
             Self::LocalMeansHost => "LocalMeansHost",
