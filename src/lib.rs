@@ -1,1 +1,2 @@
 //! LBEX.
+pub mod source;
