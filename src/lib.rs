@@ -1,1 +1,5 @@
 //! LBEX.
+
+pub mod cli;
+pub mod logging;
+pub mod settings;
