@@ -1,2 +1,6 @@
 //! LBEX.
+
+pub mod cli;
+pub mod logging;
+pub mod settings;
 pub mod source;
