@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for name in ["CC", "MAKE", "CFLAGS", "LDFLAGS"] {
+    for name in ["CC", "MAKE", "CFLAGS"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
     println!("cargo::rerun-if-changed=build.rs");
