@@ -1,1 +1,4 @@
 //! LBEX.
+
+pub mod admin;
+pub mod publish;
