@@ -154,7 +154,7 @@ impl Metrics {
 
     fn register_served(&mut self) {
         let r = &mut self.registry;
-        let help = "Services that ask for this instance of LBEX";
+        let help = "Services that ask for LBEX, those of other pools included";
         r.register("lbex_services_asked", help, self.services_asked.clone());
         let help = "Services that are served; those that the backend leaves out, wholly or in part, are not counted";
         r.register("lbex_services_served", help, self.services_served.clone());
@@ -224,7 +224,7 @@ impl Metrics {
         self.last_sync.set(now());
     }
 
-    /// A plan was made: how long it took, which generation it led to, and how many Services ask for this instance.
+    /// A plan was made: how long it took, which generation it led to, and how many Services ask for LBEX.
     pub fn planned(&self, took: Duration, generation: u64, services_asked: usize) {
         self.plan_duration.observe(took.as_secs_f64());
         self.desired_generation.set(signed(generation));
