@@ -153,7 +153,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "listen-address",
         many: true,
         value_name: "ADDR",
-        default_words: Some("all: 0.0.0.0 and, where the host has IPv6, ::"),
+        default_words: Some("0.0.0.0 and, where the host has IPv6, ::"),
         group: Group::Ports,
         help: "Listen on this address, IPv4 or IPv6. May be given more than once",
         allowed: "an IPv4 or IPv6 address of this host without a port, 0.0.0.0, :: or all",
