@@ -1,7 +1,7 @@
 //! The command line from outside: arguments in, commands out.
 
 use super::*;
-use crate::settings::{Affinity, NginxBinary, SourceSettings};
+use crate::settings::{Affinity, SourceSettings};
 
 const HOST: Host = Host { ipv6: true, root: true };
 
@@ -40,7 +40,7 @@ fn the_originals_command_lines_work() {
     assert_eq!(settings.selection.affinity, Affinity::Strict);
     assert_eq!(settings.selection.pool.unwrap().as_str(), "edge");
     assert!(!settings.planning.require_port);
-    assert_eq!(settings.health.unwrap().addresses[0].port(), 7000);
+    assert_eq!(settings.admin.health[0].port(), 7000);
     assert_eq!(settings.logging.verbosity, 2);
     assert!(settings.selection.service_name.is_some());
 }
@@ -76,7 +76,7 @@ fn subcommands_come_first_and_take_flags() {
         panic!()
     };
     assert_eq!(settings.source, SourceSettings::Manifests("/m".into()));
-    assert_eq!(settings.nginx.binary, NginxBinary::System);
+    assert_eq!(settings.nginx.choice, lbex_backend_nginx::binary::NginxChoice::System);
     let Ok(Command::Validate(settings)) = parsed("validate a.yaml --service-pool x --strict-affinity false b") else {
         panic!()
     };
@@ -86,7 +86,7 @@ fn subcommands_come_first_and_take_flags() {
     assert_eq!(settings.files, [PathBuf::from("--a.yaml")]);
     assert!(failure("validate").contains("<FILES>"));
     assert!(failure("validate a --kubeconfig x").contains("unexpected argument '--kubeconfig'"));
-    assert!(failure("--service-pool x render").contains("render"));
+    assert!(failure("--service-pool x render").contains("a subcommand comes before its flags"));
     assert!(failure("explain default/web --proxy x").contains("not in this version yet"));
     assert!(failure("explain").contains("not in this version yet"));
 }
@@ -122,7 +122,7 @@ fn the_environment_is_read_and_warned_of() {
     let command = parse(["lbex", "--nginx-prefix", "/p"], environment).unwrap();
     let Command::Run(settings) = command else { panic!("{command:?}") };
     assert_eq!(settings.selection.pool.unwrap().as_str(), "edge");
-    assert_eq!(settings.health.unwrap().addresses[0].port(), 7331);
+    assert_eq!(settings.admin.health[0].port(), 7331);
     assert_eq!(settings.warnings, ["unknown variable LBEX_SERVICE_POL is ignored: did you mean LBEX_SERVICE_POOL?"]);
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lbex_backend_nginx::binary::NginxChoice;
 use lbex_core::settings::PlanSettings;
 
 use super::*;
@@ -63,11 +64,10 @@ fn defaults() {
     assert_eq!(settings.selection.affinity, Affinity::InPool);
     assert_eq!(
         settings.nginx,
-        NginxSettings { binary: NginxBinary::Auto, prefix: "/var/lib/lbex".into(), worker_shutdown_timeout: None }
+        NginxSettings { choice: NginxChoice::Auto, prefix: "/var/lib/lbex".into(), worker_shutdown_timeout: None }
     );
-    let health = settings.health.unwrap().addresses;
-    assert_eq!(health, ["0.0.0.0:7331".parse().unwrap(), "[::]:7331".parse().unwrap()]);
-    assert_eq!(settings.metrics, Some("127.0.0.1:7332".parse().unwrap()));
+    assert_eq!(settings.admin.health, ["0.0.0.0:7331".parse().unwrap(), "[::]:7331".parse().unwrap()]);
+    assert_eq!(settings.admin.metrics, Some("127.0.0.1:7332".parse().unwrap()));
     assert_eq!(settings.reload_interval, Duration::from_secs(1));
     assert_eq!(settings.stop_proxy_on_exit, StopProxy::Auto);
     assert_eq!(settings.logging, LogSettings::default());
@@ -173,7 +173,8 @@ fn own_ports_are_reserved() {
         refused(&[("metrics-address", "127.0.0.1:7331")]),
         "--health-port (0.0.0.0:7331) and --metrics-address (127.0.0.1:7331) are one port of one address: change one of them"
     );
-    assert!(lowered(&[("metrics-address", "127.0.0.1:7331"), ("health-check", "0")]).health.is_none());
+    assert_eq!(reserved(&[("health-port", "0"), ("metrics-address", "127.0.0.1:0")]), [""; 0]);
+    assert!(lowered(&[("metrics-address", "127.0.0.1:7331"), ("health-check", "0")]).admin.health.is_empty());
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn proxy_settings() {
     assert_eq!(
         settings.nginx,
         NginxSettings {
-            binary: NginxBinary::Path("/opt/nginx/sbin/nginx".into()),
+            choice: NginxChoice::Path("/opt/nginx/sbin/nginx".into()),
             prefix: "/srv/lbex".into(),
             worker_shutdown_timeout: Some(Duration::from_secs(90)),
         }
@@ -211,7 +212,7 @@ fn proxy_settings() {
     assert_eq!(planning.udp_idle_timeout, Duration::from_secs(5));
     assert_eq!(planning.load_balancer_class, "example.com/edge");
     assert!(!planning.require_port && planning.allow_external_name);
-    assert_eq!(lowered(&[("nginx", "system")]).nginx.binary, NginxBinary::System);
+    assert_eq!(lowered(&[("nginx", "system")]).nginx.choice, NginxChoice::System);
     assert_eq!(lowered(&[("stop-proxy-on-exit", "auto")]).stop_proxy_on_exit, StopProxy::Auto);
     assert_eq!(lowered(&[("stop-proxy-on-exit", "f")]).stop_proxy_on_exit, StopProxy::No);
 }
@@ -219,7 +220,7 @@ fn proxy_settings() {
 #[cfg(feature = "embedded-nginx")]
 #[test]
 fn the_embedded_nginx_may_be_asked_for() {
-    assert_eq!(lowered(&[("nginx", "embedded")]).nginx.binary, NginxBinary::Embedded);
+    assert_eq!(lowered(&[("nginx", "embedded")]).nginx.choice, NginxChoice::Embedded);
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn errors_name_where_the_value_came_from_and_come_all_at_once() {
         settings_of(&[("config", file.path()), ("connect-timeout", "0s")], &[("LBEX_SERVICE_POOL", "no pool")], HOST);
     let text = error.unwrap_err().to_string().replace(file.path(), "FILE");
     insta::assert_snapshot!(text, @r#"
-    --health-port: "70000" from key health_port of settings file FILE is not valid; allowed: a port from 1 to 65535
+    --health-port: "70000" from key health_port of settings file FILE is not valid; allowed: a port from 1 to 65535, or 0 for any that is free
     --service-pool: "no pool" from variable LBEX_SERVICE_POOL is not valid; allowed: 1-63 of A-Z, a-z, 0-9, with '-', '_' and '.' inside
     --connect-timeout: "0s" from the command line is not valid (too short); allowed: a duration such as 500ms, 3s, 5m, 1h or 1h30m, from 1ms to 365d
     "#);
@@ -357,15 +358,15 @@ fn the_command_line_goes_before_variables_they_before_the_file_it_before_default
         ("LBEX_PROXY", ""),
     ];
     let settings = settings_of(&[("health-port", "4"), ("health-port", "3")], &variables, HOST).unwrap();
-    assert_eq!(settings.health.unwrap().addresses[0].port(), 3);
+    assert_eq!(settings.admin.health[0].port(), 3);
     assert_eq!(settings.selection.pool.unwrap().as_str(), "variable");
-    assert_eq!(settings.metrics, None);
+    assert_eq!(settings.admin.metrics, None);
     assert_eq!(settings.reload_interval, Duration::from_secs(1));
     // An empty flag takes back what is said below it, as in the original.
     let settings = settings_of(&[("service-pool", "")], &variables, HOST).unwrap();
     assert!(settings.selection.pool.is_none());
     let settings = settings_of(&[("config", "")], &variables, HOST).unwrap();
-    assert_eq!(settings.metrics, Some("127.0.0.1:7332".parse().unwrap()));
+    assert_eq!(settings.admin.metrics, Some("127.0.0.1:7332".parse().unwrap()));
 }
 
 #[test]
@@ -388,8 +389,8 @@ fn settings_files_of_all_formats_say_the_same() {
         );
         assert_eq!(settings.planning.allowed_ports.to_string(), "53,8000-8999");
         assert!(!settings.planning.require_port);
-        assert_eq!((settings.metrics, settings.reload_interval), (None, Duration::from_secs(2)));
-        assert_eq!(settings.health.unwrap().addresses[0].port(), 80);
+        assert_eq!((settings.admin.metrics, settings.reload_interval), (None, Duration::from_secs(2)));
+        assert_eq!(settings.admin.health[0].port(), 80);
         assert!(settings.selection.service_name.is_none());
         assert_eq!(settings.stop_proxy_on_exit, StopProxy::Yes);
     }
