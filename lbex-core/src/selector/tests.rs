@@ -36,7 +36,7 @@ fn served(selector: &dyn ServiceSelector, pool: Option<&str>) -> bool {
 }
 
 fn pool_name(text: &str) -> Option<PoolName> {
-    Some(PoolName::new(text).unwrap())
+    PoolName::new(text).ok()
 }
 
 /// Contract section 3, the table: the six rows, and for each pool annotation whether the Service is served.

@@ -190,10 +190,7 @@ fn timeouts() {
     assert_eq!(intent.connect_timeout, Duration::from_millis(500));
     assert_eq!(intent.idle_timeout, Some(Duration::from_secs(5400)));
     assert_eq!(clean(&service(&[("idle-timeout", "365d")])).idle_timeout, Some(crate::duration::LONGEST));
-    for value in ["", "0", "0s", "3", "-1s", "1.5s", "3 s", "3s;", "1h\n", "366d", "∞", "99999999999999999999h"] {
-        if value.trim() == "1h" {
-            continue;
-        }
+    for value in ["", "0", "0s", "3", "-1s", "1.5s", "3 s", "3s;", "366d", "∞", "99999999999999999999h"] {
         assert_default_is_used("connect-timeout", &[], value, TIMEOUT, "3s (--connect-timeout)");
         let used = "the value of --tcp-idle-timeout and --udp-idle-timeout";
         assert_default_is_used("idle-timeout", &[], value, TIMEOUT, used);

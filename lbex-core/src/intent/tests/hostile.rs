@@ -109,6 +109,19 @@ fn assert_short_line(rejection: &Rejection) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn every_annotation_at_its_longest() {
+    for (name, piece) in crate::annotations::KNOWN.iter().flat_map(|name| PIECES.map(|piece| (name, piece))) {
+        let value = piece.repeat(LONGEST / piece.len());
+        let parsed = parse_default(&service(&[("algorithm", "least_time"), (name, &value)]));
+        for rejection in &parsed.rejections {
+            let text = rejection.to_string();
+            assert!(text.len() < 1000 && !text.contains(char::is_control), "{text:?}");
+        }
+        assert!(parsed.intent.is_some());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
