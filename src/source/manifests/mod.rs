@@ -1,1 +1,12 @@
 //! Manifest files as a source (`--manifests`, contract section 2).
+
+mod contents;
+mod files;
+mod kinds;
+mod load;
+mod parse;
+mod problem;
+mod store;
+
+pub use load::{Loaded, load};
+pub use problem::{FileProblem, ProblemKind};
