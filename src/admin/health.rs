@@ -92,6 +92,11 @@ impl HealthState {
         inner.waiting_for = waiting_for.into();
     }
 
+    /// What it waits for now; no news where it is ready already.
+    pub fn set_waiting_for(&self, what: impl Into<String>) {
+        self.lock().waiting_for = what.into();
+    }
+
     /// The engine shows that its loop runs. To be called at least every few seconds; after 60 s of silence `/livez` says no.
     pub fn beat(&self) {
         self.lock().beat = Instant::now();
