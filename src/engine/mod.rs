@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use lbex_core::backend::ProxyBackend;
 use lbex_core::planner::{PlanOutcome, Planner};
-use lbex_core::snapshot::Change;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::HealthState;
-use crate::publish::{Metrics, ObjectKind, ProblemLog};
+use crate::publish::{Metrics, ProblemLog};
 use crate::source::SourceEvent;
 use driver::{Driver, Progress};
 
@@ -68,7 +67,7 @@ impl Engine {
                 () = stop.cancelled() => break Ended::Stopped,
                 event = source.recv() => {
                     let Some(event) = event else { break Ended::SourceEnded };
-                    synced |= take_in(event, &mut source, &mut planner, &health, &metrics);
+                    synced |= take_in(event, &mut source, &mut planner, &health);
                     // Nothing is applied before every kind has had its first complete list (design invariant 5).
                     if synced && (planner.is_dirty() || !begun) {
                         let outcome = plan(&mut planner, &metrics);
@@ -105,39 +104,33 @@ fn take_in(
     source: &mut mpsc::Receiver<SourceEvent>,
     planner: &mut Planner,
     health: &HealthState,
-    metrics: &Metrics,
 ) -> bool {
     let mut synced = false;
     let mut next = Some(first);
     while let Some(event) = next {
         match event {
-            SourceEvent::Changes(changes) => {
-                for change in changes {
-                    metrics.events(kind(&change), objects(&change));
-                    planner.ingest(change);
-                }
-            }
+            SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
             SourceEvent::Synced => {
-                tracing::info!("the first complete list of everything is here");
-                health.set_ready(false, "the first configuration is being applied");
-                metrics.set_source_connected(true);
-                metrics.synced();
+                tracing::info!("the first complete lists are here: {}", counts(planner));
+                health.set_waiting_for("the first configuration is being applied");
                 synced = true;
             }
-            SourceEvent::InStep => metrics.synced(),
-            SourceEvent::Trouble { kind, text } => {
-                metrics.set_source_connected(false);
-                tracing::warn!("cannot read {} objects: {text}; what is known of them stays in force", kind.as_str());
+            SourceEvent::Trouble(trouble) => {
+                if !trouble.known {
+                    health.set_waiting_for(trouble.to_string());
+                }
+                tracing::warn!("{trouble}");
             }
-            SourceEvent::Recovered { kind } => {
-                metrics.set_source_connected(true);
-                tracing::info!("{} objects can be read again", kind.as_str());
-            }
-            SourceEvent::WatchRestarted { kind } => metrics.watch_restarted(kind),
+            SourceEvent::Recovered(recovered) => tracing::info!("{recovered}"),
         }
         next = source.try_recv().ok();
     }
     synced
+}
+
+fn counts(planner: &Planner) -> String {
+    let cluster = planner.cluster();
+    format!("{} Service(s), {} Node(s)", cluster.services().len(), cluster.nodes().len())
 }
 
 fn plan(planner: &mut Planner, metrics: &Metrics) -> PlanOutcome {
@@ -155,22 +148,4 @@ fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState) 
         }
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
-}
-
-fn kind(change: &Change) -> ObjectKind {
-    match change {
-        Change::Service(_) | Change::ServiceGone(_) | Change::AllServices(_) => ObjectKind::Service,
-        Change::Node(_) | Change::NodeGone(_) | Change::AllNodes(_) => ObjectKind::Node,
-        Change::Endpoints(_) | Change::EndpointsGone(_) | Change::AllEndpoints(..) => ObjectKind::Endpoints,
-    }
-}
-
-fn objects(change: &Change) -> u64 {
-    let count = match change {
-        Change::AllServices(all) => all.len(),
-        Change::AllNodes(all) => all.len(),
-        Change::AllEndpoints(_, all) => all.len(),
-        _ => 1,
-    };
-    count as u64
 }
