@@ -7,6 +7,10 @@ mod load;
 mod parse;
 mod problem;
 mod store;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 pub use load::{Loaded, load};
 pub use problem::{FileProblem, ProblemKind};
+pub use watch::{Follower, NothingReadable};
