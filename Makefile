@@ -31,7 +31,7 @@ test-tools: ## Install and build the programs that the tests run: etcd, NGINX, k
 
 .PHONY: bench
 bench: ## Run the benchmarks
-	$(CARGO) bench --workspace
+	$(CARGO) bench --workspace --bench '*'
 
 .PHONY: lint
 lint: $(CARGO_DENY) ## Check formatting, lints, dependencies and documentation
