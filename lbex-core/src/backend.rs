@@ -1,0 +1,154 @@
+//! The trait that proxies implement, and what they report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::desired::{Delta, DesiredState};
+use crate::names::ServiceKey;
+
+/// What a backend can do. Planning asks this, never the backend's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Capabilities {
+    /// The backend in words, for messages: `NGINX 1.28.3 (embedded)`.
+    pub description: String,
+    /// Whether it has the algorithm `least_time`.
+    pub least_time: bool,
+    /// Whether it resolves DNS names of upstream servers itself (ExternalName).
+    pub dns_servers: bool,
+    /// Whether a delta that changes servers only (see [`Delta::servers_only`]) is applied without a reload. If so such deltas need
+    /// not wait for `--reload-interval`.
+    pub live_servers: bool,
+    /// Whether servers can be drained: no new connections, those that exist go on.
+    pub drains: bool,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            description: "a backend".to_owned(),
+            least_time: false,
+            dns_servers: true,
+            live_servers: false,
+            drains: false,
+        }
+    }
+}
+
+/// How a desired state was put into effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// The proxy already served exactly this.
+    Unchanged,
+    /// Without a reload.
+    Live,
+    /// By a reload.
+    Reloaded,
+    /// By starting the proxy.
+    Started,
+    /// By upgrading the running proxy to another binary.
+    Upgraded,
+}
+
+impl Action {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Live => "live",
+            Self::Reloaded => "reloaded",
+            Self::Started => "started",
+            Self::Upgraded => "upgraded",
+        }
+    }
+}
+
+/// What became of a Service, or listener, that a backend could not serve as desired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Instead {
+    /// It is served as it last was.
+    LastGood,
+    /// It is not served.
+    LeftOut,
+}
+
+/// Why a backend does not serve a Service as desired. The rest goes ahead.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// A stable CamelCase word: `PortInUse`, `PermissionDenied`, `ConfigurationRefused`, `FileLimit`.
+    pub code: &'static str,
+    /// Why, in words for the Service's author; one line.
+    pub message: String,
+    /// What happens instead.
+    pub instead: Instead,
+    /// Whether trying again, unchanged, may help (a port that another process holds). The engine then does, with backoff.
+    pub retry: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instead = match self.instead {
+            Instead::LastGood => "it is served as it last was",
+            Instead::LeftOut => "it is not served",
+        };
+        write!(f, "{}; {instead}", self.message)
+    }
+}
+
+/// What a backend did with a desired state. Everything that [`ApplyReport::refused`] does not name is confirmed from the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplyReport {
+    /// The desired state's generation.
+    pub generation: u64,
+    /// How it was put into effect.
+    pub action: Action,
+    /// All Services that are not served as desired, also those refused before and not changed since.
+    pub refused: BTreeMap<ServiceKey, Vec<Refusal>>,
+}
+
+/// Why a backend could not apply anything. What it served before it serves still, unless the error says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// Trying again, unchanged, may help. The engine does, with backoff.
+    #[error("{0}")]
+    Retry(String),
+    /// Trying again unchanged cannot help; the next change of the desired state is tried.
+    #[error("{0}")]
+    Permanent(String),
+}
+
+/// What a backend sees of its proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether the proxy runs and answers with a configuration that LBEX wrote (contract section 6, health).
+    pub healthy: bool,
+    /// One line: what runs, or why it is not healthy.
+    pub detail: String,
+    /// Whether the proxy serves what was last applied. If not, the engine applies again.
+    pub in_step: bool,
+    /// The configuration that it answers with, as the backend names it.
+    pub serving: Option<String>,
+    /// Processes that only finish the connections they have.
+    pub draining: u32,
+}
+
+/// A proxy. Implementations order overlapping calls themselves.
+#[async_trait]
+pub trait ProxyBackend: Send + Sync {
+    /// What it can do. Fixed for the life of the process.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes the proxy serve `desired`, starting it if needed. `delta` is what changed since the last call that returned `Ok`
+    /// (all of it in the first). Idempotent. Returns when the data plane confirms it.
+    async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError>;
+
+    /// Looks at the proxy, changing nothing. Called every few seconds; answers within one.
+    async fn observe(&self) -> Result<Observed, BackendError>;
+
+    /// Ends the proxy: no new connections, those that exist may go on for `drain` at the most. Without a call the proxy goes on
+    /// when LBEX ends.
+    async fn stop(&self, drain: Duration) -> Result<(), BackendError>;
+}

@@ -1,0 +1,175 @@
+//! What is known of the cluster now: an index over [`crate::model`] objects that says what each change touches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::{EndpointList, EndpointListKey, EndpointSubset, EndpointsApi, Node, Service};
+use crate::names::ServiceKey;
+
+/// One change of the cluster, as a source reports it. Sending the same object twice is harmless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A Service was created or changed.
+    Service(Box<Service>),
+    /// A Service is gone.
+    ServiceGone(ServiceKey),
+    /// A Node was created or changed.
+    Node(Node),
+    /// A Node is gone.
+    NodeGone(Arc<str>),
+    /// An EndpointSlice or Endpoints object was created or changed.
+    Endpoints(EndpointList),
+    /// An EndpointSlice or Endpoints object is gone.
+    EndpointsGone(EndpointListKey),
+    /// The complete list of Services: whatever is not in it is gone.
+    AllServices(Vec<Service>),
+    /// The complete list of Nodes.
+    AllNodes(Vec<Node>),
+    /// The complete list of endpoint objects of one API.
+    AllEndpoints(EndpointsApi, Vec<EndpointList>),
+}
+
+/// What a change touched: nothing, where the objects were as before.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Services that were created, changed or removed themselves.
+    pub services: BTreeSet<ServiceKey>,
+    /// Services whose endpoints changed.
+    pub endpoints: BTreeSet<ServiceKey>,
+    /// Nodes that were created, changed or removed.
+    pub nodes: BTreeSet<Arc<str>>,
+}
+
+/// The cluster as the sources have reported it so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    services: BTreeMap<ServiceKey, Arc<Service>>,
+    nodes: BTreeMap<Arc<str>, Node>,
+    nodes_ready: usize,
+    lists: BTreeMap<ServiceKey, BTreeMap<EndpointListKey, Vec<EndpointSubset>>>,
+    list_owner: BTreeMap<EndpointListKey, ServiceKey>,
+}
+
+impl Snapshot {
+    /// Takes one change in and says what it touched.
+    pub fn apply(&mut self, change: Change) -> Touched {
+        let mut touched = Touched::default();
+        match change {
+            Change::Service(service) => self.set_service(*service, &mut touched),
+            Change::ServiceGone(key) => self.remove_service(&key, &mut touched),
+            Change::Node(node) => self.set_node(node, &mut touched),
+            Change::NodeGone(name) => self.remove_node(&name, &mut touched),
+            Change::Endpoints(list) => self.set_list(list, &mut touched),
+            Change::EndpointsGone(key) => self.remove_list(&key, &mut touched),
+            Change::AllServices(all) => {
+                let keep: BTreeSet<_> = all.iter().map(|s| s.key.clone()).collect();
+                let gone: Vec<_> = self.services.keys().filter(|k| !keep.contains(*k)).cloned().collect();
+                gone.iter().for_each(|key| self.remove_service(key, &mut touched));
+                all.into_iter().for_each(|service| self.set_service(service, &mut touched));
+            }
+            Change::AllNodes(all) => {
+                let keep: BTreeSet<_> = all.iter().map(|n| n.name.clone()).collect();
+                let gone: Vec<_> = self.nodes.keys().filter(|k| !keep.contains(*k)).cloned().collect();
+                gone.iter().for_each(|name| self.remove_node(name, &mut touched));
+                all.into_iter().for_each(|node| self.set_node(node, &mut touched));
+            }
+            Change::AllEndpoints(api, all) => {
+                let keep: BTreeSet<_> = all.iter().map(|l| l.key.clone()).collect();
+                let of_api = self.list_owner.keys().filter(|k| k.api == api);
+                let gone: Vec<_> = of_api.filter(|k| !keep.contains(*k)).cloned().collect();
+                gone.iter().for_each(|key| self.remove_list(key, &mut touched));
+                all.into_iter().for_each(|list| self.set_list(list, &mut touched));
+            }
+        }
+        touched
+    }
+
+    /// The Service of that key.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+
+    /// All Services, by key.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The Node of that name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// All Nodes, by name.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// Whether at least one Node is Ready.
+    pub fn any_node_ready(&self) -> bool {
+        self.nodes_ready > 0
+    }
+
+    /// The endpoint subsets of a Service: from its EndpointSlices where it has any, else from its Endpoints object.
+    pub fn endpoints(&self, service: &ServiceKey) -> impl Iterator<Item = &EndpointSubset> {
+        let lists = self.lists.get(service);
+        // Keys are ordered by API, slices first: the first key says whether there are slices.
+        let api = lists.and_then(|l| l.keys().next()).map(|key| key.api);
+        let of_api = lists.into_iter().flatten().filter(move |(key, _)| Some(key.api) == api);
+        of_api.flat_map(|(_, subsets)| subsets)
+    }
+
+    fn set_service(&mut self, service: Service, touched: &mut Touched) {
+        if self.services.get(&service.key).is_none_or(|old| **old != service) {
+            touched.services.insert(service.key.clone());
+            self.services.insert(service.key.clone(), Arc::new(service));
+        }
+    }
+
+    fn remove_service(&mut self, key: &ServiceKey, touched: &mut Touched) {
+        if self.services.remove(key).is_some() {
+            touched.services.insert(key.clone());
+        }
+    }
+
+    fn set_node(&mut self, node: Node, touched: &mut Touched) {
+        if self.nodes.get(&node.name) == Some(&node) {
+            return;
+        }
+        self.remove_node(&node.name.clone(), touched);
+        touched.nodes.insert(node.name.clone());
+        self.nodes_ready += usize::from(node.ready);
+        self.nodes.insert(node.name.clone(), node);
+    }
+
+    fn remove_node(&mut self, name: &Arc<str>, touched: &mut Touched) {
+        if let Some(old) = self.nodes.remove(name) {
+            self.nodes_ready -= usize::from(old.ready);
+            touched.nodes.insert(name.clone());
+        }
+    }
+
+    fn set_list(&mut self, list: EndpointList, touched: &mut Touched) {
+        let EndpointList { key, service, subsets } = list;
+        let same_owner = self.list_owner.get(&key) == Some(&service);
+        if same_owner && self.lists.get(&service).and_then(|l| l.get(&key)) == Some(&subsets) {
+            return;
+        }
+        if !same_owner {
+            self.remove_list(&key, touched);
+            self.list_owner.insert(key.clone(), service.clone());
+        }
+        self.lists.entry(service.clone()).or_default().insert(key, subsets);
+        touched.endpoints.insert(service);
+    }
+
+    fn remove_list(&mut self, key: &EndpointListKey, touched: &mut Touched) {
+        let Some(service) = self.list_owner.remove(key) else { return };
+        if let Some(lists) = self.lists.get_mut(&service) {
+            lists.remove(key);
+            if lists.is_empty() {
+                self.lists.remove(&service);
+            }
+        }
+        touched.endpoints.insert(service);
+    }
+}
