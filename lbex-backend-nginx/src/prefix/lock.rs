@@ -39,9 +39,7 @@ impl fmt::Display for Holder {
 }
 
 fn ago(since: u64) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let seconds = now.saturating_sub(since);
     match seconds {
         0..120 => format!("{seconds} seconds ago"),
@@ -59,13 +57,7 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, PrefixError> {
-        let failed = |verb| {
-            move |source| PrefixError::Io {
-                verb,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let failed = |verb| move |source| PrefixError::Io { verb, path: path.to_owned(), source };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -77,16 +69,11 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(PrefixError::Locked {
-                    path: path.to_owned(),
-                    holder: read_holder(&mut file),
-                });
+                return Err(PrefixError::Locked { path: path.to_owned(), holder: read_holder(&mut file) });
             }
             Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs());
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "pid={}\nsince={since}\n", std::process::id()))
@@ -101,17 +88,12 @@ fn read_holder(file: &mut File) -> Holder {
     if let Err(error) = file.take(4096).read_to_string(&mut text) {
         tracing::debug!(%error, "the lock file does not say who holds it");
     }
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-    };
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     let pid = value("pid").and_then(|pid| pid.parse().ok());
     Holder {
         pid,
         since: value("since").and_then(|since| since.parse().ok()),
-        command: pid
-            .filter(|pid| holds(*pid, file))
-            .and_then(proc::command_line),
+        command: pid.filter(|pid| holds(*pid, file)).and_then(proc::command_line),
     }
 }
 

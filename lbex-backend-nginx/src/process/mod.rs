@@ -59,18 +59,12 @@ impl Master {
     /// Whether it runs this very binary. `None` if this user may not see what it runs.
     pub fn runs(&self, binary: &NginxBinary) -> Option<bool> {
         let path = std::fs::canonicalize(&binary.path).unwrap_or_else(|_| binary.path.clone());
-        self.executable
-            .as_ref()
-            .map(|running| !self.executable_deleted && *running == path)
+        self.executable.as_ref().map(|running| !self.executable_deleted && *running == path)
     }
 
     /// Workers that accept no connections any more, of this master and of those before.
     pub fn draining(&self) -> usize {
-        self.workers
-            .iter()
-            .chain(&self.older_workers)
-            .filter(|worker| worker.shutting_down)
-            .count()
+        self.workers.iter().chain(&self.older_workers).filter(|worker| worker.shutting_down).count()
     }
 
     /// All workers, of this master and of those before.
@@ -142,8 +136,7 @@ impl Nginx {
     pub async fn is_running(&self) -> bool {
         let layout = self.layout.clone();
         proc::blocking(move || {
-            let named = proc::read_pid_file(&layout.pid_file())
-                .and_then(|pid| proc::nginx_process(pid, &layout));
+            let named = proc::read_pid_file(&layout.pid_file()).and_then(|pid| proc::nginx_process(pid, &layout));
             named.is_some_and(|process| process.role == Role::Master) || status(&layout).is_some()
         })
         .await
@@ -158,11 +151,7 @@ impl Nginx {
     /// worker of before accepts connections any more.
     ///
     /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration.
-    pub async fn reload(
-        &self,
-        generation: &str,
-        limit: Duration,
-    ) -> Result<Confirmed, ProcessError> {
+    pub async fn reload(&self, generation: &str, limit: Duration) -> Result<Confirmed, ProcessError> {
         let deadline = Instant::now() + limit;
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
         let since = self.log.position();
@@ -182,38 +171,23 @@ impl Nginx {
 fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
     match proc::signal(id, signal) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(ProcessError::MasterEnded {
-            pid: id.pid,
-            lines: Vec::new(),
-        }),
-        Err(errno) => Err(ProcessError::Signal {
-            signal: signal.as_str(),
-            pid: id.pid,
-            source: errno.into(),
-        }),
+        Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
+        Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),
     }
 }
 
 fn status(layout: &Layout) -> Option<Master> {
     let processes = proc::nginx_processes(layout);
-    let masters: Vec<&NginxProcess> = processes
-        .iter()
-        .filter(|p| p.role == Role::Master)
-        .collect();
+    let masters: Vec<&NginxProcess> = processes.iter().filter(|p| p.role == Role::Master).collect();
     let named = proc::read_pid_file(&layout.pid_file());
     // The pid file says which; without one (somebody deleted it) it is the youngest.
     let master = masters
         .iter()
         .find(|m| Some(m.id.pid) == named)
         .or_else(|| masters.iter().max_by_key(|m| (m.id.started, m.id.pid)))?;
-    let worker = |p: &NginxProcess| Worker {
-        id: p.id,
-        shutting_down: p.role == Role::ShuttingDown,
-    };
-    let (workers, older): (Vec<_>, Vec<_>) = processes
-        .iter()
-        .filter(|p| p.role != Role::Master)
-        .partition(|p| p.parent == master.id.pid);
+    let worker = |p: &NginxProcess| Worker { id: p.id, shutting_down: p.role == Role::ShuttingDown };
+    let (workers, older): (Vec<_>, Vec<_>) =
+        processes.iter().filter(|p| p.role != Role::Master).partition(|p| p.parent == master.id.pid);
     let (executable, deleted) = proc::executable(master.id.pid).unzip();
     Some(Master {
         id: master.id,

@@ -31,16 +31,9 @@ impl Site {
         let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
         fs::set_permissions(folder.path(), open).expect("opened");
         let prefix = Prefix::open(&folder.path().join("p")).expect("a prefix");
-        let candidate = find(&choice)
-            .await
-            .expect("NGINX (Debian: apt-get install nginx libnginx-mod-stream)");
+        let candidate = find(&choice).await.expect("NGINX (Debian: apt-get install nginx libnginx-mod-stream)");
         let binary = candidate.install(prefix.layout()).await.expect("installed");
-        Self {
-            nginx: Nginx::new(prefix.layout().clone()),
-            binary,
-            prefix,
-            folder,
-        }
+        Self { nginx: Nginx::new(prefix.layout().clone()), binary, prefix, folder }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -78,17 +71,11 @@ impl Site {
     }
 
     pub(crate) fn options(generation: &str) -> StartOptions {
-        StartOptions {
-            open_files: 1024,
-            generation: generation.to_owned(),
-            limit: LIMIT,
-        }
+        StartOptions { open_files: 1024, generation: generation.to_owned(), limit: LIMIT }
     }
 
     pub(crate) async fn start(&self, generation: &str) -> Result<Started, ProcessError> {
-        self.nginx
-            .start(&self.binary, &Self::options(generation))
-            .await
+        self.nginx.start(&self.binary, &Self::options(generation)).await
     }
 
     pub(crate) fn log(&self) -> String {
@@ -100,10 +87,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         let nginx = self.nginx.clone();
         let stopped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(nginx.stop(Duration::ZERO))
         });
         if std::thread::panicking() {
