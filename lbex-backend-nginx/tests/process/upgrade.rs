@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::{Held, LIMIT, Site, ask, echo_server, free_address, on_both_nginxes, passes, returns};
 use lbex_backend_nginx::binary::{NginxBinary, NginxChoice};
 use lbex_backend_nginx::process::ProcessError;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 on_both_nginxes!(
     an_upgrade_in_place_loses_no_connection,
     a_binary_that_does_not_run_leaves_the_old_one_serving,
     a_configuration_that_the_new_binary_refuses_leaves_the_old_one_serving,
     a_replaced_binary_is_noticed,
+    an_upgrade_that_was_not_finished_is_finished_by_a_reload,
 );
 
 /// Another file with the same NGINX.
@@ -110,6 +113,34 @@ async fn a_configuration_that_the_new_binary_refuses_leaves_the_old_one_serving(
     assert_eq!(site.nginx.serving_generation().await.expect("answered").as_deref(), Some("g1"));
     site.configure("g3", "");
     site.nginx.reload("g3", LIMIT).await.expect("the old one obeys");
+}
+
+async fn an_upgrade_that_was_not_finished_is_finished_by_a_reload(choice: NginxChoice) {
+    let site = Site::new(choice).await;
+    let held = free_address();
+    let servers = passes(held, echo_server());
+    site.configure("g1", &servers);
+    let old = site.start("g1").await.expect("started").master;
+    let mut connection = Held::open(held);
+    // An LBEX that was killed in the middle of an upgrade has sent this, and no more.
+    kill(Pid::from_raw(old.id.pid), Signal::SIGUSR2).expect("sent");
+    while site.nginx.status().await.expect("it runs").workers.len() < 2
+        || site.nginx.status().await.map(|m| m.id) == Some(old.id)
+    {
+        tokio::task::yield_now().await;
+    }
+    let both = site.nginx.status().await.expect("it runs");
+    assert_eq!(both.old_master, Some(old.id));
+    assert!(both.older_workers.iter().any(|worker| !worker.shutting_down), "both accept: {both:?}");
+
+    site.configure("g2", &servers);
+    site.nginx.reload("g2", LIMIT).await.expect("reloaded");
+    for _ in 0..50 {
+        assert_eq!(site.nginx.serving_generation().await.expect("answered").as_deref(), Some("g2"));
+    }
+    connection.talk().expect("the connection stays");
+    let master = site.nginx.status().await.expect("it runs");
+    assert!(master.older_workers.iter().all(|worker| worker.shutting_down), "{master:?}");
 }
 
 async fn a_replaced_binary_is_noticed(choice: NginxChoice) {
