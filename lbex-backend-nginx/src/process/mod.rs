@@ -176,13 +176,11 @@ impl Nginx {
             pid = master.id.pid,
             "an earlier NGINX of this prefix still accepts connections: it is told to finish"
         );
-        match master.old_master {
-            Some(old) => send(old, Signal::SIGQUIT),
-            None => {
-                let accepting = master.older_workers.iter().filter(|worker| !worker.shutting_down);
-                self.release_ports(accepting.map(|worker| worker.id).collect()).await
-            }
+        if let Some(old) = master.old_master {
+            return send(old, Signal::SIGQUIT);
         }
+        let accepting = master.older_workers.iter().filter(|worker| !worker.shutting_down);
+        self.release_ports(accepting.map(|worker| worker.id).collect()).await
     }
 }
 

@@ -154,6 +154,11 @@ fn works_in(pid: i32, layout: &Layout) -> bool {
 
 /// A process of NGINX that belongs to the prefix.
 pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
+    // LBEX runs every NGINX under this name. Reading the title of some other process could block: the kernel
+    // waits for that process's memory lock.
+    if !name(pid)?.starts_with("nginx") {
+        return None;
+    }
     let role = role(&title(pid)?)?;
     let id = identify(pid)?;
     let parent = stat(pid)?.parent;
