@@ -1,8 +1,15 @@
 //! LBEX's open-source NGINX backend.
 
+pub mod backend;
 pub mod binary;
+pub mod check;
 pub mod confirm;
 pub mod embedded;
+pub mod files;
+pub mod limits;
 pub mod prefix;
 pub mod probe;
 pub mod process;
+pub mod render;
+
+pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
