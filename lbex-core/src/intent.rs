@@ -218,6 +218,9 @@ fn external_name(
     if !settings.capabilities.dns_servers {
         return Err(Reason::DnsUnsupported);
     }
+    for name in [annotations::UPSTREAM_TYPE, annotations::NODE_SET, annotations::NODE_ADDRESS_TYPE] {
+        annotated::without_effect(service, name, "it is not read with type ExternalName", found);
+    }
     let text = service.external_name.as_deref().unwrap_or_default();
     let name = DnsName::new(text).map_err(|_| Reason::InvalidExternalName { value: text.to_owned() })?;
     let resolvers = annotated::resolvers(service, found);
@@ -227,10 +230,13 @@ fn external_name(
     Ok(Destination::Dns { name, resolvers: resolvers.into() })
 }
 
-/// Whether traffic can be sent to an address at all.
+/// Whether traffic can be sent to an address at all. IPv4 inside IPv6 is judged as IPv4.
 pub fn is_unicast(address: &IpAddr) -> bool {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast()),
         IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast()),
     }
 }
+
+#[cfg(test)]
+mod tests;

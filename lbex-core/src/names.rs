@@ -25,16 +25,23 @@ impl NameError {
 pub struct Quoted<'a>(pub &'a str);
 
 impl Quoted<'_> {
-    /// Characters shown at the most.
+    /// Characters shown at the most, with those that escaping adds.
     pub const LIMIT: usize = 80;
 }
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut chars = self.0.chars();
-        let head: String = chars.by_ref().take(Self::LIMIT).collect();
-        write!(f, "\"{}\"", head.escape_debug())?;
-        if chars.next().is_some() { write!(f, "... ({} bytes)", self.0.len()) } else { Ok(()) }
+        f.write_str("\"")?;
+        let mut room = Self::LIMIT;
+        for c in self.0.chars() {
+            let escaped = c.escape_debug();
+            let Some(left) = room.checked_sub(escaped.len()) else {
+                return write!(f, "\"... ({} bytes)", self.0.len());
+            };
+            write!(f, "{escaped}")?;
+            room = left;
+        }
+        f.write_str("\"")
     }
 }
 

@@ -64,6 +64,20 @@ impl fmt::Display for Rejection {
     }
 }
 
+/// A name in a text: as it is where it is short and plain, else as [`Quoted`] shows it.
+struct Name<'a>(&'a str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./,:[]".contains(&b));
+        if plain && self.0.len() <= 128 { f.write_str(self.0) } else { Quoted(self.0).fmt(f) }
+    }
+}
+
+fn among(node: &str) -> String {
+    if node.is_empty() { "; they name none".to_owned() } else { format!(", {} among them", Name(node)) }
+}
+
 /// What is wrong with a Service or port. Its text names the thing, the value, what is allowed and what happens instead.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Reason {
@@ -127,13 +141,13 @@ pub enum Reason {
     #[error("it has no ports")]
     NoPorts,
     /// The port has no listener port annotation, and one is required.
-    #[error("it has no annotation {}{} with the port to listen on (required unless --require-port=false or spec.loadBalancerClass)", crate::annotations::PORT_PREFIX, if .name.is_empty() { crate::annotations::UNNAMED } else { .name.as_str() })]
+    #[error("it has no annotation {}{} with the port to listen on (required unless --require-port=false or spec.loadBalancerClass)", crate::annotations::PORT_PREFIX, Name(if .name.is_empty() { crate::annotations::UNNAMED } else { .name.as_str() }))]
     PortAnnotationMissing {
         /// The Service port's name.
         name: String,
     },
     /// A listener port annotation is no port.
-    #[error("annotation {annotation}: {} is not a port (1-65535); the port is not served", Quoted(.value))]
+    #[error("annotation {}: {} is not a port (1-65535); the port is not served", Name(.annotation), Quoted(.value))]
     InvalidPort {
         /// The annotation.
         annotation: String,
@@ -141,7 +155,7 @@ pub enum Reason {
         value: String,
     },
     /// Two annotations give different listener ports.
-    #[error("annotation {used} ({used_port}) wins over {other} ({})", Quoted(.other_value))]
+    #[error("annotation {} ({used_port}) wins over {} ({})", Name(.used), Name(.other), Quoted(.other_value))]
     PortsDiffer {
         /// The annotation that counts.
         used: String,
@@ -156,7 +170,7 @@ pub enum Reason {
     #[error("its protocol is neither TCP nor UDP")]
     UnsupportedProtocol,
     /// Outside `--allowed-ports`.
-    #[error("listener port {port} is outside --allowed-ports ({allowed})")]
+    #[error("listener port {port} is outside --allowed-ports ({})", Name(.allowed))]
     PortNotAllowed {
         /// The port.
         port: u16,
@@ -210,21 +224,27 @@ pub enum Reason {
         used: String,
     },
     /// An annotation that LBEX does not know.
-    #[error("annotation {} is not one that LBEX knows; it has no effect", Quoted(.annotation))]
+    #[error("annotation {} is not one that LBEX knows; it has no effect", Name(.annotation))]
     UnknownAnnotation {
         /// The annotation.
         annotation: String,
     },
     /// An annotation that has no effect here.
-    #[error("annotation {annotation} has no effect: {why}")]
+    #[error("annotation {} has no effect: {why}", Name(.annotation))]
     AnnotationWithoutEffect {
         /// The annotation.
         annotation: String,
         /// Why.
         why: &'static str,
     },
+    /// More annotations than are told by name.
+    #[error("{count} more annotations are unknown, have no effect, or are not quoted")]
+    MoreAnnotations {
+        /// How many.
+        count: usize,
+    },
     /// An annotation stood unquoted in a manifest file.
-    #[error("annotation {annotation}: the value is not quoted; LBEX reads it as text, an API server would refuse it")]
+    #[error("annotation {}: the value is not quoted; LBEX reads it as text, an API server would refuse it", Name(.annotation))]
     UnquotedAnnotation {
         /// The annotation.
         annotation: String,
@@ -243,6 +263,9 @@ pub enum Reason {
         /// What was asked for.
         algorithm: &'static str,
     },
+    /// Session affinity of an ExternalName.
+    #[error("spec.sessionAffinity ClientIP has no effect: the addresses of an ExternalName are used in turn")]
+    AffinityUnsupported,
     /// Upstream type `node` and the port has no node port.
     #[error("it has no nodePort (type NodePort or LoadBalancer allocates one), which upstream type node needs")]
     NoNodePort,
@@ -253,22 +276,30 @@ pub enum Reason {
     #[error("spec.externalTrafficPolicy Local always means node-set host; node-set all is not used")]
     LocalMeansHost,
     /// Nodes were left out because they have no address of the wanted type.
-    #[error("{count} node(s) left out that have no {wanted} IP address, {example} among them")]
+    #[error("{count} node(s) left out that have no {wanted} address, {} among them", Name(.example))]
     NodeWithoutAddress {
         /// How many.
         count: usize,
         /// One of them.
         example: String,
-        /// `internal` or `external`.
+        /// `internal` or `external`, then `IP`, or `IPv4` or `IPv6` where the Service has one family.
         wanted: &'static str,
     },
     /// Endpoints run on nodes that LBEX does not know.
-    #[error("{count} endpoint(s) left out whose node is not known, node {} among them", Quoted(.example))]
+    #[error("{count} endpoint(s) left out whose node is not known{}", among(.example))]
     NodeUnknown {
         /// How many.
         count: usize,
-        /// One of the nodes; empty: an endpoint that names none.
+        /// One of the nodes; empty: none of the endpoints names one.
         example: String,
+    },
+    /// Nodes are left out because of their state, and none remains.
+    #[error(
+        "no node takes its traffic: all {count} that could are being deleted or excluded from external load balancers"
+    )]
+    NoNodeAvailable {
+        /// How many.
+        count: usize,
     },
     /// No node is Ready, so all count.
     #[error("no node is Ready (is the control plane cut off from them?): all {count} available nodes are used")]
@@ -316,11 +347,14 @@ impl Reason {
             Self::PortsDiffer { .. }
             | Self::InvalidAnnotation { .. }
             | Self::UnknownAnnotation { .. }
+            | Self::MoreAnnotations { .. }
             | Self::AlgorithmUnsupported { .. }
             | Self::AffinityOverAlgorithm { .. }
+            | Self::AffinityUnsupported
             | Self::LocalMeansHost
             | Self::NodeWithoutAddress { .. }
             | Self::NodeUnknown { .. }
+            | Self::NoNodeAvailable { .. }
             | Self::NoNodeReady { .. }
             | Self::NotUnicast { .. } => Effect::Adjusted,
             Self::PortContested { .. }
@@ -356,14 +390,17 @@ impl Reason {
             Self::InvalidAnnotation { .. } => "InvalidAnnotation",
             Self::UnknownAnnotation { .. } => "UnknownAnnotation",
             Self::AnnotationWithoutEffect { .. } => "AnnotationWithoutEffect",
+            Self::MoreAnnotations { .. } => "MoreAnnotations",
             Self::UnquotedAnnotation { .. } => "UnquotedAnnotation",
             Self::AlgorithmUnsupported { .. } => "AlgorithmUnsupported",
             Self::AffinityOverAlgorithm { .. } => "AffinityOverAlgorithm",
+            Self::AffinityUnsupported => "AffinityUnsupported",
             Self::NoNodePort => "NoNodePort",
             Self::NoClusterIp => "NoClusterIp",
             Self::LocalMeansHost => "LocalMeansHost",
             Self::NodeWithoutAddress { .. } => "NodeWithoutAddress",
             Self::NodeUnknown { .. } => "NodeUnknown",
+            Self::NoNodeAvailable { .. } => "NoNodeAvailable",
             Self::NoNodeReady { .. } => "NoNodeReady",
             Self::AllTerminating => "AllTerminating",
             Self::NotUnicast { .. } => "NotUnicast",

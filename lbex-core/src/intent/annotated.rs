@@ -20,6 +20,12 @@ const METHODS: [(&str, Method); 6] = [
     ("last_byte inflight", Method { until: Until::LastByte, inflight: true }),
 ];
 
+/// Why an annotation without a port's name has no effect.
+pub(super) const ONE_PORT_ONLY: &str = "it is read only for a Service with one port";
+
+/// The most annotations of a Service that are told by name: it may have thousands.
+const MOST_NAMES: usize = 20;
+
 /// The most DNS resolvers that one annotation may name.
 const MOST_RESOLVERS: usize = 8;
 
@@ -42,23 +48,33 @@ pub(super) fn without_effect(service: &Service, name: &'static str, why: &'stati
 
 /// Annotations under LBEX's prefixes that are misspelt, and those that stood unquoted in a manifest.
 pub(super) fn unknown_and_unquoted(service: &Service, found: &mut Vec<Rejection>) {
-    let known_port = |name: &str| {
-        name.strip_prefix(names::PORT_PREFIX)
-            .map(|port| port == names::UNNAMED || service.ports.iter().any(|p| &*p.name == port))
+    let names = service.annotations.keys().filter(|n| n.as_ref() != names::CLASS);
+    let misspelt = names.filter_map(|name| misspelt(service, name));
+    let unquoted = service.unquoted.iter().map(|n| Reason::UnquotedAnnotation { annotation: n.to_string() });
+    let mut reasons = misspelt.chain(unquoted);
+    found.extend(reasons.by_ref().take(MOST_NAMES).map(Rejection::of_service));
+    match reasons.count() {
+        0 => {}
+        count => found.push(Rejection::of_service(Reason::MoreAnnotations { count })),
+    }
+}
+
+/// Why an annotation of this name has no effect, if it has none.
+fn misspelt(service: &Service, name: &str) -> Option<Reason> {
+    let annotation = || name.to_owned();
+    let Some(port) = name.strip_prefix(names::PORT_PREFIX) else {
+        return (!names::KNOWN.contains(&name)).then(|| Reason::UnknownAnnotation { annotation: annotation() });
     };
-    for name in service.annotations.keys().filter(|n| n.as_ref() != names::CLASS) {
-        let annotation = name.to_string();
-        let reason = match known_port(name) {
-            Some(true) => continue,
-            Some(false) => Reason::AnnotationWithoutEffect { annotation, why: "the Service has no port of that name" },
-            None if names::KNOWN.contains(&name.as_ref()) => continue,
-            None => Reason::UnknownAnnotation { annotation },
-        };
-        found.push(Rejection::of_service(reason));
-    }
-    for name in &service.unquoted {
-        found.push(Rejection::of_service(Reason::UnquotedAnnotation { annotation: name.to_string() }));
-    }
+    let why = if !port.is_empty() && service.ports.iter().any(|p| *p.name == *port) {
+        return None;
+    } else if port != names::UNNAMED {
+        "the Service has no port of that name"
+    } else if service.ports.len() > 1 {
+        ONE_PORT_ONLY
+    } else {
+        return None;
+    };
+    Some(Reason::AnnotationWithoutEffect { annotation: annotation(), why })
 }
 
 /// One of a few words; `None`: absent or not valid (and told).
@@ -121,7 +137,9 @@ pub(super) fn algorithm(
     }
     let words = [("round_robin", Word::RoundRobin), ("least_conn", Word::LeastConn), ("least_time", Word::LeastTime)];
     let allowed = "round_robin, least_conn, least_time";
-    let asked = word(service, names::ALGORITHM, &words, allowed, "round_robin", found);
+    let affinity = service.client_ip_affinity && !matches!(destination, Destination::Dns { .. });
+    let default = if affinity { "consistent hashing (spec.sessionAffinity ClientIP)" } else { "round_robin" };
+    let asked = word(service, names::ALGORITHM, &words, allowed, default, found);
     if asked != Some(Word::LeastTime) {
         without_effect(service, names::METHOD, "it is read only with algorithm least_time", found);
     }
@@ -135,9 +153,12 @@ pub(super) fn algorithm(
         if unusual {
             without_effect(service, names::ALGORITHM, "the addresses of an ExternalName are used in turn", found);
         }
+        if service.client_ip_affinity {
+            found.push(Rejection::of_service(Reason::AffinityUnsupported));
+        }
         return Algorithm::RoundRobin;
     }
-    if service.client_ip_affinity {
+    if affinity {
         if asked.is_some() {
             let algorithm = algorithm.as_str();
             found.push(Rejection::of_service(Reason::AffinityOverAlgorithm { algorithm }));
@@ -180,7 +201,7 @@ pub(super) fn duration(
                 names::CONNECT_TIMEOUT => format!("{} ({default_flag})", millis(default)),
                 _ => format!("the value of {default_flag}"),
             };
-            invalid(found, name, text, "a duration such as 500ms, 3s, 5m or 1h, more than 0", &used);
+            invalid(found, name, text, "a duration such as 500ms, 3s, 5m or 1h, more than 0, at most 365d", &used);
             None
         }
     }

@@ -14,8 +14,7 @@ pub(super) fn wanted(
     found: &mut Vec<Rejection>,
 ) -> Vec<PortIntent> {
     if service.ports.len() > 1 {
-        let why = "it is read only for a Service with one port";
-        super::annotated::without_effect(service, names::PORT, why, found);
+        super::annotated::without_effect(service, names::PORT, super::annotated::ONE_PORT_ONLY, found);
     }
     let mut ports = Vec::new();
     for (index, port) in service.ports.iter().enumerate() {
@@ -73,7 +72,7 @@ fn annotated(service: &Service, port: &ServicePort, found: &mut Vec<Rejection>) 
     for (name, value) in given {
         match &used {
             None => used = Some((name.clone(), parse_port(&name, value)?)),
-            Some((_, listen)) if value.parse() == Ok(*listen) => {}
+            Some((_, listen)) if parse_port(&name, value) == Ok(*listen) => {}
             Some((annotation, listen)) => {
                 let reason = Reason::PortsDiffer {
                     used: annotation.clone(),

@@ -1,0 +1,216 @@
+//! Builds the NGINX that LBEX carries: stream only, no HTTP, no OpenSSL, no PCRE, libc alone.
+//!
+//! The source comes from the crate `nginx-src`. Its own `build()` wants OpenSSL and PCRE, so NGINX's
+//! `auto/configure` and `make` run here, on a copy in `OUT_DIR`: the registry's copy is never written to.
+//!
+//! Needs a C compiler (`CC`, else `cc`), `make` (`MAKE`, else `make`) and `sh`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::{env, fs, io};
+
+use sha2::{Digest, Sha256};
+
+/// Set in the environment of this program when it runs itself to learn where `nginx-src` lies.
+const PRINT_SOURCE: &str = "LBEX_EMBEDDED_PRINT_SOURCE";
+
+/// What NGINX is built with. The paths are those of a running LBEX, which gives its prefix with `-p`
+/// and everything else relative to it, so that nothing of the building machine is compiled in.
+const CONFIGURE: &[&str] = &[
+    "--prefix=/var/lib/lbex",
+    "--sbin-path=bin/nginx",
+    "--conf-path=conf/nginx.conf",
+    "--error-log-path=logs/error.log",
+    "--pid-path=run/nginx.pid",
+    "--lock-path=run/nginx.lock",
+    "--user=nobody",
+    "--group=nogroup",
+    "--build=lbex",
+    "--without-http",
+    "--without-pcre",
+    "--with-stream",
+    "--with-stream_realip_module",
+    "--with-threads",
+    "--with-cc-opt=-O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wformat -Werror=format-security",
+    "--with-ld-opt=-pie -s -Wl,-z,relro -Wl,-z,now -Wl,--build-id=none",
+];
+
+fn main() -> ExitCode {
+    if env::var_os(PRINT_SOURCE).is_some() {
+        nginx_src::print_cargo_metadata();
+        return ExitCode::SUCCESS;
+    }
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("the embedded NGINX cannot be built: {message}");
+            eprintln!("(to build LBEX without it: --no-default-features --features backend-nginx)");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    for name in ["CC", "MAKE", "CFLAGS"] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    refuse_cross_compilation()?;
+
+    let source = source_folder()?;
+    println!("cargo::rerun-if-changed={}", source.join("src/core/nginx.h").display());
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let work = out.join("nginx-source");
+    if work.exists() {
+        fs::remove_dir_all(&work).map_err(|e| failed("remove", &work, &e))?;
+    }
+    copy_folder(&source, &work)?;
+
+    configure(&work)?;
+    make(&work)?;
+
+    let binary = work.join("objs/nginx");
+    let bytes = fs::read(&binary).map_err(|e| failed("read", &binary, &e))?;
+    let carried = out.join("nginx");
+    fs::write(&carried, &bytes).map_err(|e| failed("write", &carried, &e))?;
+    println!("cargo::rustc-env=LBEX_NGINX_VERSION={}", version_of(&work)?);
+    println!("cargo::rustc-env=LBEX_NGINX_SHA256={}", hex(&Sha256::digest(&bytes)));
+    fs::remove_dir_all(&work).map_err(|e| failed("remove", &work, &e))
+}
+
+/// NGINX's `configure` runs what it compiles, so the machine that builds must be one that can run it.
+fn refuse_cross_compilation() -> Result<(), String> {
+    let (host, target) = (variable("HOST")?, variable("TARGET")?);
+    let machine = |triple: &str| triple.split('-').next().unwrap_or_default().to_owned();
+    if !target.contains("linux") {
+        return Err(format!("LBEX runs on Linux, the target is {target}"));
+    }
+    if machine(&host) != machine(&target) {
+        return Err(format!(
+            "NGINX cannot be cross-compiled (this machine is {host}, the target is {target}): build on a machine of that kind"
+        ));
+    }
+    Ok(())
+}
+
+/// The folder of NGINX's source inside the crate `nginx-src`.
+///
+/// The crate has it as a private constant, and names its own folder only in the lines that it prints for
+/// Cargo; so this program runs itself once to read them. (`cargo metadata` would tell too, but wants every
+/// package of every platform downloaded, and this crate's source is here already.)
+fn source_folder() -> Result<PathBuf, String> {
+    let itself = env::current_exe().map_err(|e| format!("this build script does not find itself: {e}"))?;
+    let output = Command::new(&itself)
+        .env(PRINT_SOURCE, "1")
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| failed("run", &itself, &e))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let source = text
+        .lines()
+        .find_map(|line| line.split_once("rerun-if-changed=")?.1.strip_suffix("/src/lib.rs"))
+        .map(|root| Path::new(root).join("nginx"))
+        .ok_or_else(|| format!("the crate nginx-src does not say where it lies; it printed: {text:?}"))?;
+    if source.join("auto/configure").is_file() {
+        Ok(source)
+    } else {
+        Err(format!("the crate nginx-src has no auto/configure in {}", source.display()))
+    }
+}
+
+fn configure(work: &Path) -> Result<(), String> {
+    let mut command = Command::new("sh");
+    command.arg("auto/configure").args(CONFIGURE).current_dir(work);
+    let compiler = env::var("CC").ok().filter(|cc| !cc.trim().is_empty());
+    if let Some(compiler) = &compiler {
+        command.arg(format!("--with-cc={compiler}"));
+    }
+    let compiler = compiler.unwrap_or_else(|| "cc".to_owned());
+    let program = compiler.split_whitespace().next().unwrap_or("cc");
+    present(program, "--version", "a C compiler (Debian: apt-get install gcc libc6-dev)")?;
+    run(&mut command, "NGINX's configure").map_err(|message| {
+        let log = fs::read_to_string(work.join("objs/autoconf.err")).unwrap_or_default();
+        format!("{message}\n{}", last_lines(&log, 30))
+    })
+}
+
+fn make(work: &Path) -> Result<(), String> {
+    let program = env::var("MAKE").ok().filter(|m| !m.trim().is_empty()).unwrap_or_else(|| "make".to_owned());
+    present(&program, "--version", "make (Debian: apt-get install make)")?;
+    let mut command = Command::new(&program);
+    command.arg("build").current_dir(work);
+    // Cargo's own job server, so that both together use no more cores than Cargo was given.
+    match env::var_os("CARGO_MAKEFLAGS") {
+        Some(flags) => command.env("MAKEFLAGS", flags),
+        None => command.arg(format!("-j{}", env::var("NUM_JOBS").unwrap_or_else(|_| "1".to_owned()))),
+    };
+    run(&mut command, "make")
+}
+
+/// Whether `program` can be run at all; the error says what to install.
+fn present(program: &str, flag: &str, what: &str) -> Result<(), String> {
+    match Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("`{program}` is missing: install {what}")),
+        Err(e) => Err(format!("`{program}` cannot be run: {e}")),
+    }
+}
+
+fn run(command: &mut Command, name: &str) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{name} cannot be run: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let mut message = format!("{name} failed ({})", output.status);
+    for stream in [&output.stdout, &output.stderr] {
+        let _ = write!(message, "\n{}", last_lines(&String::from_utf8_lossy(stream), 30));
+    }
+    Err(message)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
+    fs::create_dir_all(to).map_err(|e| failed("create", to, &e))?;
+    for entry in fs::read_dir(from).map_err(|e| failed("read", from, &e))? {
+        let entry = entry.map_err(|e| failed("read", from, &e))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_folder(&source, &target)?;
+        } else {
+            // Not fs::copy: a vendored source may be read-only, and the copy has to be writable.
+            let bytes = fs::read(&source).map_err(|e| failed("read", &source, &e))?;
+            fs::write(&target, bytes).map_err(|e| failed("write", &target, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// The version in `src/core/nginx.h`.
+fn version_of(work: &Path) -> Result<String, String> {
+    let header = work.join("src/core/nginx.h");
+    let text = fs::read_to_string(&header).map_err(|e| failed("read", &header, &e))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("#define NGINX_VERSION"))
+        .map(|rest| rest.trim().trim_matches('"').to_owned())
+        .ok_or_else(|| format!("{} has no NGINX_VERSION", header.display()))
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|e| format!("Cargo's variable {name}: {e}"))
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> String {
+    format!("failed to {verb} {}: {error}", path.display())
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,217 @@
+//! The NGINX of a prefix as processes: start, adopt, reload, upgrade, stop (contract sections 1 and 8).
+//!
+//! NGINX runs as a daemon that outlives LBEX. What LBEX knows about it, it reads from the pid file and `/proc` each
+//! time, so it makes no difference whether this LBEX started it or an earlier one did.
+
+mod cleanup;
+mod error;
+mod error_log;
+mod nofile;
+pub(crate) mod proc;
+mod start;
+mod stop;
+mod upgrade;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+pub use cleanup::Cleaned;
+pub use error::ProcessError;
+pub use error_log::{ErrorLog, Level, LogLine, LogPosition};
+pub use nofile::{FileLimit, raise_file_limit};
+pub use proc::ProcessId;
+pub use stop::Stopped;
+
+use crate::binary::NginxBinary;
+use crate::confirm::{Awaited, Confirmed, await_generation, serving_generation};
+use crate::prefix::Layout;
+use proc::{NginxProcess, Role};
+
+/// A worker process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Which process.
+    pub id: ProcessId,
+    /// It accepts no connections any more and ends with the last one that it has.
+    pub shutting_down: bool,
+}
+
+/// The running NGINX of a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// The master process.
+    pub id: ProcessId,
+    /// Its executable; `None` if this user may not see it.
+    pub executable: Option<PathBuf>,
+    /// Whether that file was deleted or replaced since it was started, as a package upgrade does.
+    pub executable_deleted: bool,
+    /// Its workers, by process id.
+    pub workers: Vec<Worker>,
+    /// Workers of masters before this one (killed, or replaced in an upgrade).
+    pub older_workers: Vec<Worker>,
+    /// The master before this one, while it finishes its connections after an upgrade in place.
+    pub old_master: Option<ProcessId>,
+}
+
+impl Master {
+    /// Whether it runs this very binary. `None` if this user may not see what it runs.
+    pub fn runs(&self, binary: &NginxBinary) -> Option<bool> {
+        let path = std::fs::canonicalize(&binary.path).unwrap_or_else(|_| binary.path.clone());
+        self.executable.as_ref().map(|running| !self.executable_deleted && *running == path)
+    }
+
+    /// Workers that accept no connections any more, of this master and of those before.
+    pub fn draining(&self) -> usize {
+        self.workers.iter().chain(&self.older_workers).filter(|worker| worker.shutting_down).count()
+    }
+
+    /// All workers, of this master and of those before.
+    pub fn all_workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().chain(&self.older_workers)
+    }
+}
+
+/// What [`Nginx::start`] is to do.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// How many files and sockets a process of NGINX may need: the limit (`RLIMIT_NOFILE`) is raised to that, for
+    /// this process and so for NGINX, as far as the system allows.
+    pub open_files: u64,
+    /// The generation that the configuration in place answers with.
+    pub generation: String,
+    /// How long all of it may take.
+    pub limit: Duration,
+}
+
+/// NGINX was started, and serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The new master and its workers.
+    pub master: Master,
+    /// The file limit that it was started with.
+    pub open_files: FileLimit,
+    /// What was left of an earlier one.
+    pub cleaned: Cleaned,
+    /// From the call to the first answer.
+    pub took: Duration,
+}
+
+/// The NGINX of one prefix. Holds no state but its paths and the log's: clones are equivalent.
+///
+/// Calls that change something ([`start`](Self::start), [`reload`](Self::reload), [`upgrade`](Self::upgrade),
+/// [`stop`](Self::stop)) must come one after the other; the prefix's lock keeps other LBEXes away.
+#[derive(Clone, Debug)]
+pub struct Nginx {
+    layout: Layout,
+    log: ErrorLog,
+}
+
+impl Nginx {
+    /// The NGINX of this prefix, running or not.
+    pub fn new(layout: Layout) -> Self {
+        let log = ErrorLog::new(&layout);
+        Self { layout, log }
+    }
+
+    /// The paths of its prefix.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Its error log.
+    pub fn error_log(&self) -> &ErrorLog {
+        &self.log
+    }
+
+    /// The NGINX that runs in this prefix, whoever started it; `None` if there is no living master. This is how a
+    /// restarted LBEX adopts it.
+    pub async fn status(&self) -> Option<Master> {
+        let layout = self.layout.clone();
+        proc::blocking(move || status(&layout)).await
+    }
+
+    /// Whether a master of this prefix lives. Cheap: looks at the pid file and one process.
+    pub async fn is_running(&self) -> bool {
+        let layout = self.layout.clone();
+        proc::blocking(move || {
+            let named = proc::read_pid_file(&layout.pid_file()).and_then(|pid| proc::nginx_process(pid, &layout));
+            named.is_some_and(|process| process.role == Role::Master) || status(&layout).is_some()
+        })
+        .await
+    }
+
+    /// The generation that is being served; `None` if nothing listens.
+    pub async fn serving_generation(&self) -> Result<Option<String>, crate::confirm::ConfirmError> {
+        serving_generation(&self.layout.generation_socket()).await
+    }
+
+    /// Makes NGINX take over the configuration in place (`SIGHUP`), and waits until `generation` is served and no
+    /// worker of before accepts connections any more.
+    ///
+    /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration. An upgrade that an LBEX
+    /// before this one began and did not finish is finished here.
+    pub async fn reload(&self, generation: &str, limit: Duration) -> Result<Confirmed, ProcessError> {
+        let begin = Instant::now();
+        let deadline = begin + limit;
+        let master = self.status().await.ok_or(ProcessError::NotRunning)?;
+        let since = self.log.position();
+        send(master.id, Signal::SIGHUP)?;
+        let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<Vec<_>>();
+        let mut awaited = Awaited { master: master.id, old_workers: ids(&master.workers), generation, since, deadline };
+        let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
+        if master.older_workers.iter().all(|worker| worker.shutting_down) {
+            return Ok(confirmed);
+        }
+        self.retire_older(&master).await?;
+        awaited.old_workers = ids(&master.older_workers);
+        await_generation(&self.layout, &self.log, &awaited).await?;
+        Ok(Confirmed { answered: confirmed.answered, complete: begin.elapsed() })
+    }
+
+    /// Tells the master before this one, or the workers that it left, to accept no more connections.
+    async fn retire_older(&self, master: &Master) -> Result<(), ProcessError> {
+        tracing::warn!(
+            pid = master.id.pid,
+            "an earlier NGINX of this prefix still accepts connections: it is told to finish"
+        );
+        if let Some(old) = master.old_master {
+            return send(old, Signal::SIGQUIT);
+        }
+        let accepting = master.older_workers.iter().filter(|worker| !worker.shutting_down);
+        self.release_ports(accepting.map(|worker| worker.id).collect()).await
+    }
+}
+
+/// Sends a signal to a process that has to be there.
+fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
+    match proc::signal(id, signal) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
+        Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),
+    }
+}
+
+fn status(layout: &Layout) -> Option<Master> {
+    let processes = proc::nginx_processes(layout);
+    let masters: Vec<&NginxProcess> = processes.iter().filter(|p| p.role == Role::Master).collect();
+    let named = proc::read_pid_file(&layout.pid_file());
+    // The pid file says which; without one (somebody deleted it) it is the youngest.
+    let master = masters
+        .iter()
+        .find(|m| Some(m.id.pid) == named)
+        .or_else(|| masters.iter().max_by_key(|m| (m.id.started, m.id.pid)))?;
+    let worker = |p: &NginxProcess| Worker { id: p.id, shutting_down: p.role == Role::ShuttingDown };
+    let (workers, older): (Vec<_>, Vec<_>) =
+        processes.iter().filter(|p| p.role != Role::Master).partition(|p| p.parent == master.id.pid);
+    let (executable, deleted) = proc::executable(master.id.pid).unzip();
+    Some(Master {
+        id: master.id,
+        executable,
+        executable_deleted: deleted.unwrap_or(false),
+        workers: workers.into_iter().map(worker).collect(),
+        older_workers: older.into_iter().map(worker).collect(),
+        old_master: masters.iter().find(|m| m.id != master.id).map(|m| m.id),
+    })
+}

@@ -1,0 +1,294 @@
+//! Processes as `/proc` shows them. Blocking and short: async callers go through [`blocking`].
+//!
+//! A process id alone proves nothing (a pid file outlives its process, ids are used again), and neither does the
+//! executable (another NGINX on the host may share it). What ties a process to a prefix is its working directory:
+//! LBEX starts NGINX in the prefix, workers inherit it, and nothing ever changes it. Directories are compared by
+//! device and inode, so symbolic links and containers' views of the file system do not matter.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use crate::prefix::Layout;
+
+/// One process and no other: its id, and when it started, which differs when the id is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    /// The process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since the host did.
+    pub started: u64,
+}
+
+/// What a process of NGINX does, by its title.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Master,
+    /// A worker that accepts connections.
+    Worker,
+    /// A worker that only finishes the connections it has.
+    ShuttingDown,
+}
+
+/// A process of NGINX that belongs to a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NginxProcess {
+    pub(crate) id: ProcessId,
+    pub(crate) parent: i32,
+    pub(crate) role: Role,
+}
+
+/// The parts of `/proc/PID/stat` that LBEX uses.
+struct Stat {
+    name: String,
+    state: char,
+    parent: i32,
+    started: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `PID (NAME) STATE PARENT ...`; the name may hold spaces and parentheses, so what counts starts after the last one.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (before, after) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    Some(Stat {
+        name: before.split_once('(')?.1.to_owned(),
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+impl Stat {
+    /// Whether it ended and only its exit status is left.
+    fn ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// The identity of a living process; `None` if it ended.
+pub(crate) fn identify(pid: i32) -> Option<ProcessId> {
+    let stat = stat(pid).filter(|stat| !stat.ended())?;
+    Some(ProcessId { pid, started: stat.started })
+}
+
+/// Whether this very process still runs.
+///
+/// A daemon that ended and whose parent this process has become, as process 1 of a container does, is reaped.
+pub(crate) fn is_alive(id: ProcessId) -> bool {
+    let Some(stat) = stat(id.pid).filter(|stat| stat.started == id.started) else {
+        return false;
+    };
+    if !stat.ended() {
+        return true;
+    }
+    if i64::from(stat.parent) == i64::from(std::process::id()) && stat.name.starts_with("nginx") {
+        // Another thread may have been faster: then there is nothing left to take.
+        let _ = waitpid(Pid::from_raw(id.pid), Some(WaitPidFlag::WNOHANG));
+    }
+    false
+}
+
+/// The title of a process: its command line, which NGINX overwrites with what it does.
+fn title(pid: i32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text: String = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    Some(text.trim_end().to_owned())
+}
+
+/// The command line of a process, for a message: at most 200 characters.
+pub(crate) fn command_line(pid: i32) -> Option<String> {
+    let title = title(pid).filter(|t| !t.is_empty())?;
+    Some(title.chars().take(200).collect())
+}
+
+/// The short name of a process (`comm`).
+pub(crate) fn name(pid: i32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+}
+
+fn role(title: &str) -> Option<Role> {
+    let rest = title.strip_prefix("nginx: ")?;
+    if rest.starts_with("master process") {
+        Some(Role::Master)
+    } else if rest.starts_with("worker process is shutting down") {
+        Some(Role::ShuttingDown)
+    } else if rest.starts_with("worker process") {
+        Some(Role::Worker)
+    } else {
+        None
+    }
+}
+
+/// What a process of NGINX does now; `None` if it ended, or is none.
+pub(crate) fn role_of(id: ProcessId) -> Option<Role> {
+    let role = role(&title(id.pid)?)?;
+    is_alive(id).then_some(role)
+}
+
+/// Whether a process works in the prefix.
+fn works_in(pid: i32, layout: &Layout) -> bool {
+    let same = |a: &fs::Metadata, b: &fs::Metadata| a.dev() == b.dev() && a.ino() == b.ino();
+    let root = fs::metadata(layout.root());
+    let cwd = fs::metadata(format!("/proc/{pid}/cwd"));
+    if cwd.is_ok_and(|cwd| root.is_ok_and(|root| same(&cwd, &root))) {
+        return true;
+    }
+    // Started by hand from another directory: it still writes to the prefix's error log.
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return false;
+    };
+    let log = layout.error_log();
+    descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+        target == log || target.to_string_lossy().strip_suffix(" (deleted)").is_some_and(|t| Path::new(t) == log)
+    })
+}
+
+/// A process of NGINX that belongs to the prefix.
+pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
+    // LBEX runs every NGINX under this name. Reading the title of some other process could block: the kernel
+    // waits for that process's memory lock.
+    if !name(pid)?.starts_with("nginx") {
+        return None;
+    }
+    let role = role(&title(pid)?)?;
+    let id = identify(pid)?;
+    let parent = stat(pid)?.parent;
+    works_in(pid, layout).then_some(NginxProcess { id, parent, role })
+}
+
+/// Every process of NGINX that belongs to the prefix.
+///
+/// A worker bears its master's title for the instant between its birth and its first own title. Such a
+/// 'master', whose parent is a master of this prefix with the same executable and no pid file names it, is
+/// reported as [`Role::Worker`] unless `keep` says that it is a master (a new binary's, in an upgrade).
+pub(crate) fn nginx_processes(layout: &Layout) -> Vec<NginxProcess> {
+    let mut found: Vec<NginxProcess> = pids().into_iter().filter_map(|pid| nginx_process(pid, layout)).collect();
+    let masters: BTreeSet<i32> = found.iter().filter(|p| p.role == Role::Master).map(|p| p.id.pid).collect();
+    let named = [layout.pid_file(), layout.old_pid_file()].map(|file| read_pid_file(&file));
+    let parents: BTreeSet<i32> = found.iter().map(|p| p.parent).collect();
+    for process in &mut found {
+        let pid = process.id.pid;
+        let is_child = masters.contains(&process.parent);
+        if process.role == Role::Master && is_child && !named.contains(&Some(pid)) && !parents.contains(&pid) {
+            process.role = Role::Worker;
+        }
+    }
+    found.sort_by_key(|process| process.id);
+    found
+}
+
+/// The ids of all processes.
+fn pids() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The number in a pid file.
+pub(crate) fn read_pid_file(path: &Path) -> Option<i32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// The executable of a process, and whether that file was deleted or replaced since.
+pub(crate) fn executable(pid: i32) -> Option<(PathBuf, bool)> {
+    let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    match target.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
+        Some(path) => Some((PathBuf::from(path), true)),
+        None => Some((target, false)),
+    }
+}
+
+/// The executables of all processes that this one may look at.
+pub(crate) fn running_executables() -> BTreeSet<PathBuf> {
+    pids().into_iter().filter_map(executable).map(|(path, _)| path).collect()
+}
+
+/// The processes that hold one of these sockets (inode numbers), with the inode.
+pub(crate) fn holder_of_socket(inodes: &BTreeSet<u64>) -> Option<i32> {
+    let holds = |pid: &i32| {
+        fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|descriptors| {
+            descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+                let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+                inode.is_some_and(|inode: u64| inodes.contains(&inode))
+            })
+        })
+    };
+    pids().into_iter().find(holds)
+}
+
+/// Sends a signal, if this very process still runs. `Ok(false)`: it had ended.
+pub(crate) fn signal(id: ProcessId, signal: Signal) -> nix::Result<bool> {
+    if !is_alive(id) {
+        return Ok(false);
+    }
+    match kill(Pid::from_raw(id.pid), signal) {
+        Ok(()) => Ok(true),
+        Err(nix::errno::Errno::ESRCH) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Runs something that blocks shortly on a thread for such work. Panics inside go on outside.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => panic!("the runtime ended while work was going on: {error}"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_whatever_the_name_of_the_process() {
+        let text = "12 (a) S 9 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        let stat = parse_stat(text).expect("it parses");
+        assert_eq!((stat.state, stat.parent, stat.started), ('Z', 7, 4711));
+        assert_eq!(stat.name, "a) S 9 (x");
+    }
+
+    #[test]
+    fn this_process_is_identified_and_another_start_time_is_another_process() {
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        let id = identify(pid).expect("it runs");
+        assert!(is_alive(id));
+        assert!(!is_alive(ProcessId { started: id.started + 1, ..id }));
+    }
+
+    #[test]
+    fn an_nginx_that_ended_as_our_child_counts_as_ended_and_is_reaped() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("nginx");
+        std::os::unix::fs::symlink("/bin/cat", &path).expect("linked");
+        let mut child = std::process::Command::new(&path).stdin(std::process::Stdio::piped()).spawn().expect("started");
+        let id = identify(i32::try_from(child.id()).expect("a pid")).expect("it runs");
+        drop(child.stdin.take());
+        while is_alive(id) {
+            std::thread::yield_now();
+        }
+        assert!(stat(id.pid).is_none_or(|s| s.started != id.started), "nothing is left of it");
+        assert!(child.wait().is_err(), "nothing is left to wait for");
+    }
+
+    #[test]
+    fn titles_tell_what_a_process_does() {
+        assert_eq!(role("nginx: master process /usr/sbin/nginx -p /x"), Some(Role::Master));
+        assert_eq!(role("nginx: worker process"), Some(Role::Worker));
+        assert_eq!(role("nginx: worker process is shutting down"), Some(Role::ShuttingDown));
+        assert_eq!(role("vim nginx: master process"), None);
+    }
+}

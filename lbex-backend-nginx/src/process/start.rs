@@ -1,0 +1,165 @@
+//! Starts NGINX.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::cleanup::POLL;
+use super::{LogLine, LogPosition, Master, Nginx, ProcessError, StartOptions, Started, proc, raise_file_limit};
+use crate::binary::NginxBinary;
+use crate::confirm::{Awaited, await_generation};
+
+/// What NGINX gets of LBEX's environment, which may hold secrets: what the C library looks at.
+const ENVIRONMENT: &[&str] = &["PATH", "TZ", "LD_LIBRARY_PATH"];
+
+/// How much of what NGINX prints at its start is kept, in bytes.
+const MOST_OUTPUT: u64 = 64 * 1024;
+
+impl Nginx {
+    /// Starts NGINX with the configuration in place, as a daemon in a session of its own, and waits until it
+    /// answers with the generation. What a killed one left behind is cleaned up first.
+    ///
+    /// After [`ProcessError::StartFailed`] nothing runs; after [`ProcessError::NotConfirmed`] a master may run that
+    /// was too slow: [`status`](Self::status) tells.
+    pub async fn start(&self, binary: &NginxBinary, options: &StartOptions) -> Result<Started, ProcessError> {
+        let begin = Instant::now();
+        let deadline = begin + options.limit;
+        let cleaned = self.clean_up().await?;
+        let open_files = raise_file_limit(options.open_files).map_err(|errno| ProcessError::Io {
+            verb: "read the limits of",
+            path: "/proc/self".into(),
+            source: errno.into(),
+        })?;
+        self.point_launcher_to(&binary.path)?;
+        let since = self.log.position();
+        let (status, output) = self.run(binary, deadline).await?;
+        if !status.success() {
+            return Err(ProcessError::StartFailed {
+                status: status.to_string(),
+                lines: said(&output, || self.said(since)),
+            });
+        }
+        let master = self.await_master(since, deadline, options).await?;
+        let awaited =
+            Awaited { master: master.id, old_workers: Vec::new(), generation: &options.generation, since, deadline };
+        await_generation(&self.layout, &self.log, &awaited).await?;
+        let master = self
+            .status()
+            .await
+            .ok_or_else(|| ProcessError::MasterEnded { pid: master.id.pid, lines: self.said(since) })?;
+        Ok(Started { master, open_files, cleaned, took: begin.elapsed() })
+    }
+
+    /// Makes `bin/nginx` lead to `binary`, atomically.
+    pub(super) fn point_launcher_to(&self, binary: &Path) -> Result<(), ProcessError> {
+        let launcher = self.layout.launcher();
+        if std::fs::read_link(&launcher).is_ok_and(|target| target == binary) {
+            return Ok(());
+        }
+        let temporary = launcher.with_extension("new");
+        let failed = |verb| {
+            let path = launcher.clone();
+            move |source| ProcessError::Io { verb, path, source }
+        };
+        match std::fs::remove_file(&temporary) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("replace")(error)),
+        }
+        symlink(binary, &temporary).map_err(failed("create"))?;
+        std::fs::rename(&temporary, &launcher).map_err(failed("replace"))
+    }
+
+    /// Runs the launcher until it has become a daemon, or failed; answers what it printed too.
+    ///
+    /// NGINX daemonizes by itself: it starts a session of its own, and the process started here ends. All
+    /// sockets are bound by then. A process group of its own keeps a Ctrl-C meant for LBEX away from it.
+    async fn run(&self, binary: &NginxBinary, deadline: Instant) -> Result<(ExitStatus, String), ProcessError> {
+        let launcher = self.layout.launcher();
+        let failed = |source| ProcessError::Io { verb: "run", path: binary.path.clone(), source };
+        let mut command = Command::new(&launcher);
+        command.arg("-p").arg(self.layout.root()).args(["-c", "conf/nginx.conf"]);
+        if binary.capabilities.error_log_flag {
+            command.args(["-e", "logs/error.log"]);
+        }
+        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.current_dir(self.layout.root()).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed)?;
+        let reader = child.stderr.take().map(|stderr| {
+            tokio::spawn(async move {
+                let mut text = Vec::new();
+                let read = stderr.take(MOST_OUTPUT).read_to_end(&mut text).await;
+                read.map(|_| String::from_utf8_lossy(&text).into_owned())
+            })
+        });
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let status = tokio::time::timeout(remaining, child.wait()).await.map_err(|_| ProcessError::StartFailed {
+            status: format!("not ready after {remaining:?}, ended"),
+            lines: Vec::new(),
+        })?;
+        let status = status.map_err(failed)?;
+        // The daemon gives its copy of the pipe up as soon as its log is open: the end is near.
+        let output = match reader {
+            Some(reader) => match tokio::time::timeout(Duration::from_millis(500), reader).await {
+                Ok(Ok(Ok(text))) => text,
+                _ => String::new(),
+            },
+            None => String::new(),
+        };
+        Ok((status, output))
+    }
+
+    async fn await_master(
+        &self,
+        since: LogPosition,
+        deadline: Instant,
+        options: &StartOptions,
+    ) -> Result<Master, ProcessError> {
+        loop {
+            if let Some(master) = self.status().await {
+                return Ok(master);
+            }
+            if Instant::now() >= deadline {
+                return Err(ProcessError::NotConfirmed {
+                    expected: options.generation.clone(),
+                    waited: options.limit,
+                    answered: None,
+                    lines: self.said(since),
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// What NGINX said since; a log that cannot be read is said instead of it.
+    pub(crate) fn said(&self, since: LogPosition) -> Vec<LogLine> {
+        self.log.problems_since(since).unwrap_or_else(|error| {
+            let text = format!("its error log {} cannot be read: {error}", self.layout.error_log().display());
+            vec![LogLine { level: super::Level::Alert, pid: None, text }]
+        })
+    }
+
+    /// The process ids of all processes of this prefix, masters and workers.
+    pub(super) async fn all_processes(&self) -> Vec<proc::NginxProcess> {
+        let layout = self.layout.clone();
+        proc::blocking(move || proc::nginx_processes(&layout)).await
+    }
+}
+
+/// What is to be reported of a failed start: the grave lines of its output, else of the log, else its last line.
+fn said(output: &str, log: impl FnOnce() -> Vec<LogLine>) -> Vec<LogLine> {
+    let mut lines = LogLine::all_in(output);
+    if lines.is_empty() {
+        lines = log();
+    }
+    if lines.is_empty() {
+        let last = output.lines().last().map(str::to_owned);
+        lines.extend(last.map(|text| LogLine { level: super::Level::Emerg, pid: None, text }));
+    }
+    lines
+}

@@ -1,0 +1,172 @@
+//! The command line as clap knows it, made from the table of settings.
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueHint};
+use clap::error::Error;
+use clap::{Arg, ArgAction, Command};
+
+use crate::settings::{Group, Kind, SETTINGS, Setting};
+
+const ABOUT: &str = "Makes this host, with NGINX, the external TCP and UDP load balancer of a Kubernetes cluster";
+
+// Paragraphs are single lines here: they are wrapped when they are printed.
+const EXAMPLES: &str = "\
+Without a subcommand LBEX runs: it watches the cluster for Services that ask for it, and keeps NGINX configured. A subcommand \
+comes before its flags.
+
+Examples:
+  lbex --kubeconfig /etc/lbex/kubeconfig      Serve the Services of a cluster from outside
+  lbex --proxy 127.0.0.1:8001                 The same through a running `kubectl proxy`
+  lbex --manifests examples/quickstart        No cluster: Services from files
+  lbex --service-pool edge --strict-affinity  Serve only Services whose pool is `edge`
+  lbex --config /etc/lbex/lbex.yaml           Take settings from a file
+  lbex render --manifests FOLDER              Print the configuration, touch nothing
+  lbex validate web.yaml                      Say what becomes of these Services, and what is wrong
+
+Which Services: one asks for LBEX by the annotation kubernetes.io/loadbalancer-class: loadbalancer-lbex, and says by the \
+annotation loadbalancer-port.lbex/PORTNAME: \"443\" where LBEX listens for its port of that name; or it is of type LoadBalancer \
+and has loadBalancerClass lbex.io/lbex.
+
+Flags may be written with one dash or two, and with - or _ between words. A BOOL flag alone means true; --flag=false and \
+--flag false mean false. Durations: 500ms, 3s, 5m, 1h, 1h30m.
+
+Every flag but -h, --version and those of glog (-v, --vmodule, --log_dir, ...) can also be given as a variable (LBEX_SERVICE_POOL \
+for --service-pool; lists separated by commas) or as a key of the settings file. The command line goes before variables, they \
+before the settings file. An empty variable counts as unset.
+
+Exit codes: 0 ended as asked; 1 the cluster cannot be reached or refuses; 2 wrong usage or settings, no usable NGINX, or the \
+prefix or a port of LBEX's own is taken. lbex validate: 1 something is wrong with a Service, 2 a file cannot be read.";
+
+const VALIDATE_AFTER: &str = "\
+For each Service: whether it is served, where, and what is wrong with it. Exit code 0: all is well; 1: something is wrong or \
+gets a Warning; 2: a file cannot be read.
+
+Example:
+  lbex validate --service-pool edge services/ nodes.yaml";
+
+const RENDER_AFTER: &str = "\
+Takes the flags of the controller. The configuration is printed as one stream, each file under a line '# file: NAME'.
+
+Example:
+  lbex render --manifests examples/quickstart --nginx system";
+
+/// What the shells that completions are made for are called.
+pub(super) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+
+/// The command line.
+pub(super) fn command() -> Command {
+    Command::new("lbex")
+        .about(ABOUT)
+        .after_help(EXAMPLES)
+        .override_usage("lbex [FLAGS]\n       lbex <COMMAND> [FLAGS]")
+        .disable_version_flag(true)
+        .args_conflicts_with_subcommands(true)
+        .next_line_help(true)
+        .term_width(100)
+        .args(SETTINGS.iter().map(flag))
+        .subcommands([render(), validate(), completions(), man(), explain()])
+}
+
+fn render() -> Command {
+    Command::new("render")
+        .about("Print the configuration that would be written, and touch nothing")
+        .after_help(RENDER_AFTER)
+        .next_line_help(true)
+        .args(SETTINGS.iter().filter(|s| s.name != "version").map(flag))
+}
+
+fn validate() -> Command {
+    let applies = |s: &&Setting| s.group != Group::ClusterAccess && s.name != "version";
+    let files = Arg::new(FILES).value_name("FILES").num_args(1..).required(true).value_hint(ValueHint::AnyPath);
+    Command::new("validate")
+        .about("Say for each Service in manifest files what LBEX would make of it, and what is wrong with it")
+        .after_help(VALIDATE_AFTER)
+        .next_line_help(true)
+        .arg(files.help("YAML or JSON files, or folders of them"))
+        .args(SETTINGS.iter().filter(applies).map(flag))
+}
+
+fn completions() -> Command {
+    Command::new("completions").about("Print completions of the command line for a shell").arg(
+        Arg::new(SHELL).value_name("SHELL").required(true).value_parser(SHELLS).help("The shell to print them for"),
+    )
+}
+
+fn man() -> Command {
+    Command::new("man").about("Print the manual page")
+}
+
+fn explain() -> Command {
+    Command::new("explain")
+        .about("Say why a Service is served, or is not (not in this version yet: use validate)")
+        .disable_help_flag(true)
+        .arg(Arg::new("SERVICE").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true))
+}
+
+/// The name of the argument with the files of `validate`.
+pub(super) const FILES: &str = "FILES";
+/// The name of the argument with the shell of `completions`.
+pub(super) const SHELL: &str = "SHELL";
+
+fn flag(setting: &'static Setting) -> Arg {
+    let arg = Arg::new(setting.name)
+        .long(setting.name)
+        .value_name(setting.value_name)
+        .action(ArgAction::Append)
+        .allow_hyphen_values(true)
+        .value_parser(Suggest(setting.kind))
+        .hide_possible_values(true)
+        .value_hint(match setting.kind {
+            Kind::File => ValueHint::FilePath,
+            Kind::Folder => ValueHint::DirPath,
+            _ => ValueHint::Other,
+        })
+        .help(help(setting));
+    let arg = match setting.group.heading() {
+        Some(heading) => arg.help_heading(heading),
+        None => arg,
+    };
+    let arg = match setting.name {
+        "v" => arg.short('v'),
+        "version" => arg.short('V'),
+        _ => arg,
+    };
+    if setting.kind.may_be_bare() {
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        arg
+    }
+}
+
+fn help(setting: &Setting) -> String {
+    let also = match setting.aliases {
+        [] => String::new(),
+        names => format!(" (also --{})", names.join(", --")),
+    };
+    match setting.default.or(setting.default_words).filter(|_| setting.name != "version") {
+        Some(default) => format!("{}{also} [default: {default}]", setting.help),
+        None => format!("{}{also}", setting.help),
+    }
+}
+
+/// Takes any text (what is valid is decided later, with an error that says where a value came from), and suggests values to
+/// completions.
+#[derive(Clone)]
+struct Suggest(Kind);
+
+impl TypedValueParser for Suggest {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &std::ffi::OsStr) -> Result<String, Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let words: &'static [&'static str] = match self.0 {
+            Kind::Switch => &["true", "false"],
+            Kind::AutoSwitch => &["auto", "true", "false"],
+            Kind::Choice(words) => words,
+            _ => return None,
+        };
+        Some(Box::new(words.iter().map(PossibleValue::new)))
+    }
+}

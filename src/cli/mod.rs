@@ -1,0 +1,155 @@
+//! The command line (contract section 2): arguments and environment in, a [`Command`] out. Nothing here reads the process's own
+//! arguments or environment, prints, or exits.
+
+mod definition;
+mod failure;
+mod normalize;
+mod version;
+
+#[cfg(all(test, feature = "backend-nginx"))]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::error::ErrorKind;
+
+pub use self::failure::Failure;
+pub use self::normalize::normalize;
+pub use self::version::{COMMIT, text as version};
+use crate::settings::{
+    Environment, Host, Origin, RawSettings, RawValue, SETTINGS, Settings, ValidateSettings, layers, lower,
+    lower_for_validate,
+};
+
+/// What LBEX is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the controller.
+    Run(Box<Settings>),
+    /// `lbex render`: print the configuration, touch nothing.
+    Render(Box<Settings>),
+    /// `lbex validate`: say what would become of Services.
+    Validate(Box<ValidateSettings>),
+    /// Print this to standard output and exit with code 0: help, version, completions, manual page.
+    Print(String),
+}
+
+/// Parses the arguments (the program's name is the first, and is not looked at) and the environment into what to do.
+///
+/// A [`Failure`] has exit code 2 and a message of one or more lines.
+pub fn parse<A, K, V>(args: A, environment: impl IntoIterator<Item = (K, V)>) -> Result<Command, Failure>
+where
+    A: IntoIterator,
+    A::Item: Into<OsString>,
+    K: Into<OsString>,
+    V: Into<OsString>,
+{
+    parse_on(args, &environment.into_iter().collect(), Host::look())
+}
+
+fn parse_on<A>(args: A, environment: &Environment, host: Host) -> Result<Command, Failure>
+where
+    A: IntoIterator,
+    A::Item: Into<OsString>,
+{
+    let args = texts(args.into_iter().skip(1).map(Into::into))?;
+    let matches =
+        match definition::command().try_get_matches_from(std::iter::once("lbex".to_owned()).chain(normalize(args))) {
+            Ok(matches) => matches,
+            Err(e) if e.kind() == ErrorKind::DisplayHelp => return Ok(Command::Print(e.render().to_string())),
+            Err(e) => return Err(usage(&e)),
+        };
+    match matches.subcommand() {
+        None => run(&matches, environment, host),
+        Some(("render", matches)) => Ok(Command::Render(Box::new(settings(matches, environment, host)?))),
+        Some(("validate", matches)) => {
+            let files = matches.get_many::<String>(definition::FILES).unwrap_or_default().map(PathBuf::from).collect();
+            let (raw, warnings) = layers(flags(matches), environment)?;
+            Ok(Command::Validate(Box::new(lower_for_validate(files, &raw, environment, host, warnings)?)))
+        }
+        Some(("completions", matches)) => completions(matches),
+        Some(("man", _)) => man(),
+        Some((other, _)) => Err(Failure::usage(anyhow::anyhow!(
+            "lbex {other} is not in this version yet; lbex validate says what becomes of the Services in manifest files"
+        ))),
+    }
+}
+
+fn run(matches: &ArgMatches, environment: &Environment, host: Host) -> Result<Command, Failure> {
+    let version = matches.get_many::<String>("version").and_then(|mut values| values.next_back());
+    if let Some(value) = version {
+        let wanted = crate::settings::values::switch(value)
+            .map_err(|_| Failure::usage(anyhow::anyhow!("--version takes true or false, not {value:?}")))?;
+        if wanted {
+            return Ok(Command::Print(version::text()));
+        }
+    }
+    Ok(Command::Run(Box::new(settings(matches, environment, host)?)))
+}
+
+fn settings(matches: &ArgMatches, environment: &Environment, host: Host) -> Result<Settings, Failure> {
+    let (raw, warnings) = layers(flags(matches), environment)?;
+    Ok(lower(&raw, environment, host, warnings)?)
+}
+
+/// Arguments as text: a name, an address or a path that is not Unicode would be of no use later.
+fn texts(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> {
+    let text = |(index, arg): (usize, OsString)| {
+        arg.into_string().map_err(|arg| {
+            Failure::usage(anyhow::anyhow!("argument {} ({:?}) is not valid UTF-8", index + 1, arg.to_string_lossy()))
+        })
+    };
+    args.enumerate().map(text).collect()
+}
+
+/// The layer of settings that the command line is.
+fn flags(matches: &ArgMatches) -> RawSettings {
+    let mut layer = RawSettings::default();
+    for setting in SETTINGS {
+        // A subcommand may be without this flag.
+        let values = matches.try_get_many::<String>(setting.name).ok().flatten().unwrap_or_default();
+        for value in values {
+            layer.add(setting, RawValue::new(value, Origin::CommandLine));
+        }
+    }
+    layer
+}
+
+/// clap's message, without the word that whoever prints it adds.
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    match error.kind() {
+        // The only conflict that there is.
+        ErrorKind::ArgumentConflict => {
+            Failure::usage(anyhow::anyhow!("{text}\n\n  tip: a subcommand comes before its flags"))
+        }
+        _ => Failure::usage(anyhow::anyhow!("{text}")),
+    }
+}
+
+fn completions(matches: &ArgMatches) -> Result<Command, Failure> {
+    use clap_complete::Shell;
+    let shell = match matches.get_one::<String>(definition::SHELL).map(String::as_str) {
+        Some("bash") => Shell::Bash,
+        Some("zsh") => Shell::Zsh,
+        Some("fish") => Shell::Fish,
+        other => return Err(Failure::usage(anyhow::anyhow!("no completions for the shell {other:?}"))),
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut definition::command(), "lbex", &mut script);
+    printed(script)
+}
+
+fn man() -> Result<Command, Failure> {
+    let mut page = Vec::new();
+    let source = concat!("lbex ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(definition::command()).source(source).render(&mut page).map_err(Failure::usage)?;
+    printed(page)
+}
+
+fn printed(bytes: Vec<u8>) -> Result<Command, Failure> {
+    String::from_utf8(bytes).map(Command::Print).map_err(Failure::usage)
+}

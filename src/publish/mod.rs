@@ -1,0 +1,11 @@
+//! What LBEX says about its work: metrics for machines, log lines for people.
+
+mod budget;
+mod log;
+mod metrics;
+mod process;
+#[cfg(test)]
+mod tests;
+
+pub use log::ProblemLog;
+pub use metrics::{BuildInfo, Metrics, ObjectKind};

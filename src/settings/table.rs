@@ -1,0 +1,418 @@
+//! The one table of settings. The command line, the environment, settings files, `--help` and error texts are all
+//! made from it, so that nothing about a setting is written twice.
+
+use super::setting::{Group, Kind, Setting};
+
+const BASE: Setting = Setting {
+    name: "",
+    aliases: &[],
+    kind: Kind::Text,
+    many: false,
+    value_name: "",
+    default: None,
+    default_words: None,
+    group: Group::General,
+    help: "",
+    allowed: "",
+    command_line_only: false,
+};
+
+const SWITCH: Setting =
+    Setting { kind: Kind::Switch, value_name: "BOOL", default: Some("false"), allowed: "true or false", ..BASE };
+
+const TIMEOUT: Setting = Setting {
+    kind: Kind::Duration,
+    value_name: "DURATION",
+    group: Group::Proxy,
+    allowed: "a duration such as 500ms, 3s, 5m, 1h or 1h30m, from 1ms to 365d",
+    ..BASE
+};
+
+/// Every setting, in the order of `--help`.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "config",
+        kind: Kind::File,
+        value_name: "FILE",
+        help: "Read settings from this file: YAML, TOML or JSON, told by its ending. Keys are the names of flags, repeatable \
+               ones are lists. Variables and the command line go before it",
+        allowed: "the path of a file that ends in .yaml, .yml, .toml or .json",
+        ..BASE
+    },
+    Setting {
+        name: "version",
+        help: "Print version, commit, built-in backends and plugin ABI version, and exit",
+        default: None,
+        command_line_only: true,
+        ..SWITCH
+    },
+    // Cluster access
+    Setting {
+        name: "proxy",
+        value_name: "URL",
+        group: Group::ClusterAccess,
+        help: "Reach the API server through a `kubectl proxy` that runs there, for instance 127.0.0.1:8001. Goes before --kubeconfig",
+        allowed: "host:port, or a URL that begins with http:// or https://",
+        ..BASE
+    },
+    Setting {
+        name: "kubeconfig",
+        kind: Kind::File,
+        value_name: "PATH",
+        group: Group::ClusterAccess,
+        help: "Reach the API server as this kubeconfig file says. Without --proxy, --kubeconfig and --manifests the service \
+               account of the Pod that LBEX runs in is used; no other place is looked at, $KUBECONFIG and ~/.kube/config neither",
+        allowed: "the path of a file",
+        ..BASE
+    },
+    Setting {
+        name: "manifests",
+        kind: Kind::File,
+        value_name: "PATH",
+        group: Group::ClusterAccess,
+        help: "Take Services, Nodes, EndpointSlices and Endpoints from a YAML or JSON file, or from those in a folder, and follow \
+               their changes. Needs no cluster; not together with --proxy or --kubeconfig",
+        allowed: "the path of a file or folder",
+        ..BASE
+    },
+    Setting {
+        name: "endpoints-api",
+        kind: Kind::Choice(&["auto", "endpointslices", "endpoints"]),
+        value_name: "API",
+        default: Some("auto"),
+        group: Group::ClusterAccess,
+        help: "Which API endpoints are read from. auto: EndpointSlices where the API server has them, else Endpoints",
+        allowed: "auto, endpointslices or endpoints",
+        ..BASE
+    },
+    // Which Services
+    Setting {
+        name: "namespace",
+        many: true,
+        value_name: "NS",
+        default_words: Some("all"),
+        group: Group::WhichServices,
+        help: "Watch only this namespace. May be given more than once",
+        allowed: "the name of a namespace: 1-63 of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+        ..BASE
+    },
+    Setting {
+        name: "service-name",
+        value_name: "NAME",
+        group: Group::WhichServices,
+        help: "Serve this one Service only: NAME in any namespace, or NAMESPACE/NAME",
+        allowed: "NAME or NAMESPACE/NAME, each 1-63 of a-z, 0-9 and '-', beginning and ending with a letter or digit",
+        ..BASE
+    },
+    Setting {
+        name: "service-pool",
+        value_name: "POOL",
+        group: Group::WhichServices,
+        help: "The pool that this instance belongs to: Services of this pool are served, and those of none",
+        allowed: lbex_core::names::PoolName::ALLOWED,
+        ..BASE
+    },
+    Setting {
+        name: "strict-affinity",
+        group: Group::WhichServices,
+        help: "Serve only Services whose pool is exactly --service-pool. Goes before --anti-affinity",
+        ..SWITCH
+    },
+    Setting {
+        name: "anti-affinity",
+        group: Group::WhichServices,
+        help: "Serve only Services whose pool is not --service-pool",
+        ..SWITCH
+    },
+    Setting {
+        name: "require-port",
+        aliases: &["required-port"],
+        default: Some("true"),
+        group: Group::WhichServices,
+        help: "Serve a port of a Service only where an annotation says which port to listen on; false: else on the Service's own \
+               port",
+        ..SWITCH
+    },
+    Setting {
+        name: "load-balancer-class",
+        value_name: "CLASS",
+        default: Some("lbex.io/lbex"),
+        group: Group::WhichServices,
+        help: "The spec.loadBalancerClass by which Services of type LoadBalancer ask for LBEX",
+        allowed: "a name with an optional prefix, such as lbex.io/lbex",
+        ..BASE
+    },
+    Setting {
+        name: "allow-external-name",
+        group: Group::WhichServices,
+        help: "Serve Services of type ExternalName too. Whoever may write a Service can then reach any name that resolves",
+        ..SWITCH
+    },
+    // Ports and addresses
+    Setting {
+        name: "listen-address",
+        many: true,
+        value_name: "ADDR",
+        default_words: Some("0.0.0.0 and, where the host has IPv6, ::"),
+        group: Group::Ports,
+        help: "Listen on this address, IPv4 or IPv6. May be given more than once",
+        allowed: "an IPv4 or IPv6 address of this host without a port, 0.0.0.0, :: or all",
+        ..BASE
+    },
+    Setting {
+        name: "allowed-ports",
+        kind: Kind::Ports,
+        value_name: "RANGES",
+        default: Some("1-65535"),
+        group: Group::Ports,
+        help: "The ports that Services may claim, for instance 53,80,443,8000-8999",
+        allowed: "ports from 1 to 65535 and ranges of them, separated by commas, such as 53,80,443,8000-8999",
+        ..BASE
+    },
+    // Proxy
+    Setting {
+        name: "backend",
+        kind: Kind::Choice(&["nginx"]),
+        value_name: "NAME",
+        default: Some("nginx"),
+        group: Group::Proxy,
+        help: "The proxy that carries the traffic. nginx-plus and plugins are not in this version yet",
+        allowed: "nginx",
+        ..BASE
+    },
+    Setting {
+        name: "nginx",
+        kind: Kind::Choice(&["auto", "embedded", "system"]),
+        value_name: "WHICH",
+        default: Some("auto"),
+        group: Group::Proxy,
+        help: "Which NGINX: embedded (the one inside this binary), system (nginx from PATH), the path of one, or auto: embedded \
+               where this build has it, else system",
+        allowed: "auto, embedded, system, or a path with a '/' in it",
+        ..BASE
+    },
+    Setting {
+        name: "nginx-prefix",
+        kind: Kind::Folder,
+        value_name: "DIR",
+        default_words: Some("/var/lib/lbex as root, else $XDG_STATE_HOME/lbex or ~/.local/state/lbex"),
+        group: Group::Proxy,
+        help: "The folder of LBEX's state and NGINX's files, one for each LBEX on a host",
+        allowed: "the path of a folder, without spaces, control characters and any of \" ' ; { } $ # \\",
+        ..BASE
+    },
+    Setting {
+        name: "connect-timeout",
+        default: Some("3s"),
+        help: "How long a connection to an endpoint may take. A Service may say otherwise by annotation",
+        ..TIMEOUT
+    },
+    Setting {
+        name: "tcp-idle-timeout",
+        default: Some("1h"),
+        help: "After how much silence a TCP connection ends. A Service may say otherwise by annotation",
+        ..TIMEOUT
+    },
+    Setting {
+        name: "udp-idle-timeout",
+        default: Some("60s"),
+        help: "After how much silence a UDP session ends. A Service may say otherwise by annotation",
+        ..TIMEOUT
+    },
+    Setting {
+        name: "endpoint-updates",
+        kind: Kind::Choice(&["auto", "reload"]),
+        value_name: "HOW",
+        default: Some("auto"),
+        group: Group::Proxy,
+        help: "How changes of endpoints reach the proxy. In this version auto and reload are the same; push is not in it yet",
+        allowed: "auto or reload",
+        ..BASE
+    },
+    Setting {
+        name: "reload-interval",
+        default: Some("1s"),
+        help: "The proxy is reloaded once in this time at the most; the first of several changes goes through at once",
+        allowed: "a duration from 10ms to 10m",
+        ..TIMEOUT
+    },
+    Setting {
+        name: "worker-shutdown-timeout",
+        value_name: "DURATION|off",
+        default: Some("off"),
+        help: "After a reload, end connections that stay on old workers for longer than this. off: they may stay for ever",
+        allowed: "off, or a duration from 1s to 365d",
+        ..TIMEOUT
+    },
+    Setting {
+        name: "stop-proxy-on-exit",
+        kind: Kind::AutoSwitch,
+        value_name: "auto|BOOL",
+        default: Some("auto"),
+        group: Group::Proxy,
+        help: "Whether the proxy ends with LBEX. auto: only where LBEX is the first process of a container",
+        allowed: "auto, true or false",
+        ..BASE
+    },
+    // Health and metrics
+    Setting {
+        name: "health-check",
+        default: Some("true"),
+        group: Group::Health,
+        help: "Serve the health endpoint",
+        ..SWITCH
+    },
+    Setting {
+        name: "health-port",
+        kind: Kind::Number,
+        value_name: "PORT",
+        default: Some("7331"),
+        group: Group::Health,
+        help: "The port of the health endpoint: / (also for load balancers in front), /livez and /readyz",
+        allowed: "a port from 1 to 65535, or 0 for any that is free",
+        ..BASE
+    },
+    Setting {
+        name: "health-address",
+        value_name: "ADDR",
+        default_words: Some("all"),
+        group: Group::Health,
+        help: "The address of the health endpoint",
+        allowed: "an IPv4 or IPv6 address of this host without a port, 0.0.0.0, :: or all",
+        ..BASE
+    },
+    Setting {
+        name: "metrics-address",
+        value_name: "ADDR:PORT|off",
+        default: Some("127.0.0.1:7332"),
+        group: Group::Health,
+        help: "Serve Prometheus metrics at /metrics on this address and port. off: not at all",
+        allowed: "off, or an address and a port such as 127.0.0.1:7332 or [::1]:7332",
+        ..BASE
+    },
+    // Logging
+    Setting {
+        name: "log-format",
+        kind: Kind::Choice(&["text", "json"]),
+        value_name: "FORMAT",
+        default: Some("text"),
+        group: Group::Logging,
+        help: "How log lines are written",
+        allowed: "text or json",
+        ..BASE
+    },
+    Setting {
+        name: "v",
+        kind: Kind::Number,
+        value_name: "N",
+        default: Some("0"),
+        group: Group::Logging,
+        help: "How much is logged. 0: what an operator wants to know; 1 to 3: also what LBEX does and why; 4 and 5: everything \
+               LBEX does; 6: also everything that its libraries do",
+        allowed: "a whole number",
+        command_line_only: true,
+        ..BASE
+    },
+    Setting {
+        name: "vmodule",
+        value_name: "P=N,...",
+        group: Group::Logging,
+        help: "-v for single source files: P is the name of a file without .rs, or a module such as lbex::engine, and may hold * \
+               and ?. The first that matches counts",
+        allowed: "PATTERN=N, separated by commas, such as engine=4,lbex::source::*=2",
+        command_line_only: true,
+        ..BASE
+    },
+    Setting {
+        name: "log_dir",
+        kind: Kind::Folder,
+        value_name: "DIR",
+        group: Group::Logging,
+        help: "Write the log to files in this folder instead of standard error: lbex.YYYY-MM-DD.log, a new one each day (UTC), \
+               14 of them kept",
+        allowed: "the path of a folder that can be written to",
+        command_line_only: true,
+        ..BASE
+    },
+    Setting {
+        name: "logtostderr",
+        default: None,
+        group: Group::Logging,
+        help: "Write the log to standard error and not to files, whatever --log_dir says",
+        command_line_only: true,
+        ..SWITCH
+    },
+    Setting {
+        name: "alsologtostderr",
+        group: Group::Logging,
+        help: "With --log_dir: write the log to standard error as well",
+        command_line_only: true,
+        ..SWITCH
+    },
+    Setting {
+        name: "stderrthreshold",
+        kind: Kind::Choice(&["INFO", "WARNING", "ERROR", "FATAL"]),
+        value_name: "SEVERITY",
+        default: Some("ERROR"),
+        group: Group::Logging,
+        help: "With --log_dir: what is this severe goes to standard error as well. By name or as 0 to 3",
+        allowed: "INFO, WARNING, ERROR or FATAL, or 0 to 3",
+        command_line_only: true,
+        ..BASE
+    },
+    Setting {
+        name: "log_backtrace_at",
+        value_name: "FILE:N",
+        group: Group::Logging,
+        help: "Add a stack trace to what line N of this source file logs",
+        allowed: "FILE:LINE, such as engine.rs:120",
+        command_line_only: true,
+        ..BASE
+    },
+    // Not in this version yet
+    Setting {
+        name: "allow-endpoint-cidrs",
+        many: true,
+        value_name: "CIDR",
+        group: Group::NotYet,
+        help: "Send traffic to endpoints in these networks only",
+        ..BASE
+    },
+    Setting {
+        name: "mass-removal-hold",
+        kind: Kind::Duration,
+        value_name: "DURATION",
+        default: Some("5m"),
+        group: Group::NotYet,
+        help: "Hold the removal of more than half of what was served for this long",
+        allowed: "5m",
+        ..BASE
+    },
+    Setting {
+        name: "drain-timeout",
+        kind: Kind::Duration,
+        value_name: "DURATION|off",
+        default: Some("off"),
+        group: Group::NotYet,
+        help: "How long removed endpoints keep their connections",
+        allowed: "off",
+        ..BASE
+    },
+    Setting {
+        name: "plugin-dir",
+        kind: Kind::Folder,
+        value_name: "DIR",
+        group: Group::NotYet,
+        help: "Where backends that are plugins are found by name",
+        ..BASE
+    },
+    Setting {
+        name: "backend-config",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::NotYet,
+        help: "Configuration that is handed to a plugin",
+        ..BASE
+    },
+    Setting { name: "nginx-plus-api", value_name: "URL", group: Group::NotYet, help: "The API of NGINX Plus", ..BASE },
+];

