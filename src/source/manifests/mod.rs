@@ -6,6 +6,7 @@ mod kinds;
 mod load;
 mod parse;
 mod problem;
+mod source;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -13,4 +14,5 @@ mod watch;
 
 pub use load::{Loaded, load};
 pub use problem::{FileProblem, ProblemKind};
+pub use source::start;
 pub use watch::{Follower, NothingReadable};

@@ -148,12 +148,10 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let mut take = |event: Option<SourceEvent>| {
             let Some(SourceEvent::Changes(changes)) = event else { panic!("{event:?}") };
-            assert!(matches!(changes[..], [
-                Change::AllNodes(_),
-                Change::AllEndpoints(..),
-                Change::AllEndpoints(..),
-                Change::AllServices(_)
-            ]));
+            assert!(matches!(
+                changes[..],
+                [Change::AllNodes(_), Change::AllEndpoints(..), Change::AllEndpoints(..), Change::AllServices(_)]
+            ));
             changes.into_iter().for_each(|change| drop(snapshot.apply(change)));
             snapshot.services().map(|s| s.key.to_string()).collect::<Vec<_>>()
         };
