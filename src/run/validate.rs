@@ -112,9 +112,7 @@ fn shown(listener: &Listener) -> String {
     let Listener { protocol, port, upstream, .. } = listener;
     let algorithm = upstream.algorithm.as_str();
     let servers = match &upstream.servers {
-        Servers::Addresses(all) if all.is_empty() => {
-            "no endpoints (connections are closed, datagrams dropped)".to_owned()
-        }
+        Servers::Addresses(all) if all.is_empty() => "no endpoints (connections are closed, datagrams dropped)".to_owned(),
         Servers::Addresses(all) => {
             let first: Vec<_> = all.iter().take(SERVERS_SHOWN).map(ToString::to_string).collect();
             let more = all.len().saturating_sub(SERVERS_SHOWN);
