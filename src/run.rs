@@ -16,7 +16,7 @@ use crate::cli::{Command, Failure};
 use crate::logging::LogSettings;
 use crate::settings::SelectionSettings;
 
-pub use controller::controller;
+pub use controller::{Opening, controller};
 
 /// Does what the command line asks for. The exit code is for success; a [`Failure`] brings its own.
 pub fn run(command: Command) -> Result<ExitCode, Failure> {

@@ -79,7 +79,7 @@ impl HealthState {
         let detail = one_line(&detail);
         match (before, healthy) {
             (Some(true), false) => tracing::error!("the proxy is no longer healthy: {detail}"),
-            (None, false) => tracing::warn!("the proxy is not healthy yet: {detail}"),
+            (None, false) => tracing::info!("the proxy is not healthy yet: {detail}"),
             (None | Some(false), true) => tracing::info!("the proxy is healthy: {detail}"),
             (Some(true), true) | (Some(false), false) => {}
         }

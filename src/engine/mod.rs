@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lbex_core::backend::ProxyBackend;
 use lbex_core::planner::{PlanOutcome, Planner};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::HealthState;
@@ -56,7 +56,8 @@ impl Engine {
         let Self { mut planner, mut source, backend, pace, health, metrics } = self;
         let mut problems = ProblemLog::new(metrics.clone());
         let driver = Driver::start(backend.clone(), pace, metrics.clone());
-        let watchdog = watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge());
+        let look_now = Arc::new(Notify::new());
+        let watchdog = watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge(), look_now.clone());
         let mut tick = tokio::time::interval(TICK);
         let mut synced = false;
         let mut begun = false;
@@ -81,7 +82,10 @@ impl Engine {
                 }
                 progress = driver.progress() => match progress {
                     None => break Ended::TaskEnded("driver"),
-                    Some(progress) => publish(progress, &mut problems, &health),
+                    Some(progress) => {
+                        publish(progress, &mut problems, &health);
+                        look_now.notify_one();
+                    }
                 },
                 _ = tick.tick() => {
                     health.beat();

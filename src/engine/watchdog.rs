@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lbex_core::backend::{Observed, ProxyBackend};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::driver::Nudge;
@@ -16,18 +17,23 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The task; `look_now` makes it look at once.
 pub(super) fn start(
     backend: Arc<dyn ProxyBackend>,
     health: Arc<HealthState>,
     metrics: Arc<Metrics>,
     nudge: Nudge,
+    look_now: Arc<Notify>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut was_in_step = false;
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = look_now.notified() => {}
+            }
             let observed = look(backend.as_ref()).await;
             metrics.observed(observed.as_ref().ok());
             match observed {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lbex_backend_nginx::binary::NginxChoice;
-use lbex_core::backend::Capabilities;
+use lbex_backend_nginx::RenderOptions;
+use lbex_backend_nginx::binary::find;
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
 use tokio::sync::mpsc;
@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One stream: each file under a line `# file: NAME`. Rejections go to the log.
 pub(super) async fn render(settings: Settings) -> Result<String, Failure> {
-    let capabilities = capabilities(&settings.nginx.choice).await;
+    let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
+    let capabilities = lbex_backend_nginx::capabilities(&candidate);
     let mut planner = Planner::new(rules(settings.planning.clone(), &settings.selection, capabilities));
     take_in(&settings, &mut planner).await?;
     planner.plan();
@@ -30,8 +31,12 @@ pub(super) async fn render(settings: Settings) -> Result<String, Failure> {
             }
         }
     }
-    let files = lbex_backend_nginx::render_only(planner.desired(), &settings.backend_options()).await;
-    let files = files.map_err(Failure::usage)?;
+    let options = RenderOptions {
+        candidate,
+        prefix: settings.nginx.prefix,
+        worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
+    };
+    let files = lbex_backend_nginx::render_only(planner.desired(), &options).map_err(Failure::usage)?;
     Ok(files.iter().map(|(name, text)| format!("# file: {name}\n{text}\n")).collect())
 }
 
@@ -65,16 +70,5 @@ async fn take_in(settings: &Settings, planner: &mut Planner) -> Result<(), Failu
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::cluster(anyhow::anyhow!("the source ended before its lists were complete"))),
         Err(_) => Err(Failure::cluster(anyhow::anyhow!("the lists were not complete after {PATIENCE:?}"))),
-    }
-}
-
-/// What the NGINX that would be used can do; without one, what every open-source NGINX can.
-pub(super) async fn capabilities(choice: &NginxChoice) -> Capabilities {
-    match lbex_backend_nginx::capabilities_of(choice).await {
-        Ok(capabilities) => capabilities,
-        Err(error) => {
-            tracing::warn!("planning for any open-source NGINX: {error}");
-            super::validate::without_nginx()
-        }
     }
 }

@@ -8,7 +8,8 @@ use crate::settings::StopProxy;
 
 /// SIGTERM and SIGINT cancel `stop`; a second one ends LBEX at once. SIGHUP does nothing but say so: there is nothing to read again.
 pub(super) fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|e| Failure::usage(anyhow::Error::new(e).context("failed to wait for signals")));
+    let listen =
+        |kind| signal(kind).map_err(|e| Failure::usage(anyhow::Error::new(e).context("failed to wait for signals")));
     let mut term = listen(SignalKind::terminate())?;
     let mut int = listen(SignalKind::interrupt())?;
     let mut hup = listen(SignalKind::hangup())?;

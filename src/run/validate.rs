@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use lbex_backend_nginx::binary::{NginxChoice, find};
 use lbex_core::backend::Capabilities;
 use lbex_core::desired::{Listener, Servers};
 use lbex_core::names::ServiceKey;
@@ -26,7 +27,7 @@ pub(super) struct Verdict {
 }
 
 pub(super) async fn validate(settings: ValidateSettings) -> Result<Verdict, Failure> {
-    let capabilities = super::render::capabilities(&settings.nginx.choice).await;
+    let capabilities = capabilities(&settings.nginx.choice).await;
     let loaded = load(&settings.files, &settings.namespaces);
     let unreadable = loaded.unreadable();
     let mut text = String::new();
@@ -112,7 +113,9 @@ fn shown(listener: &Listener) -> String {
     let Listener { protocol, port, upstream, .. } = listener;
     let algorithm = upstream.algorithm.as_str();
     let servers = match &upstream.servers {
-        Servers::Addresses(all) if all.is_empty() => "no endpoints (connections are closed, datagrams dropped)".to_owned(),
+        Servers::Addresses(all) if all.is_empty() => {
+            "no endpoints (connections are closed, datagrams dropped)".to_owned()
+        }
         Servers::Addresses(all) => {
             let first: Vec<_> = all.iter().take(SERVERS_SHOWN).map(ToString::to_string).collect();
             let more = all.len().saturating_sub(SERVERS_SHOWN);
@@ -129,7 +132,13 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{arguments}");
 }
 
-/// The capabilities that are taken where there is no NGINX to ask.
-pub(super) fn without_nginx() -> Capabilities {
-    Capabilities { description: "an open-source NGINX".to_owned(), ..Capabilities::default() }
+/// What the NGINX that would be used can do; without one, what every open-source NGINX can.
+async fn capabilities(choice: &NginxChoice) -> Capabilities {
+    match find(choice).await {
+        Ok(candidate) => lbex_backend_nginx::capabilities(&candidate),
+        Err(error) => {
+            tracing::warn!("planning for any open-source NGINX: {error}");
+            Capabilities { description: "an open-source NGINX".to_owned(), ..Capabilities::default() }
+        }
+    }
 }
