@@ -7,6 +7,7 @@ pub mod kube;
 pub mod manifests;
 pub mod objects;
 mod observer;
+mod start;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use lbex_core::snapshot::Change;
 use tokio::task::JoinSet;
 
 pub use self::observer::{Ignore, SourceObserver};
+pub use self::start::{QUEUE, start};
 pub use crate::publish::ObjectKind;
 
 /// What a source tells the engine.

@@ -91,10 +91,9 @@ fn remove_others(folder: &Path, keep: &Path) {
     let running = proc::running_executables();
     for path in entries.flatten().map(|entry| entry.path()) {
         let ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("nginx-"));
-        if ours && path != keep && !running.contains(&path) {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "failed to remove an older NGINX");
-            }
+        let superfluous = ours && path != keep && !running.contains(&path);
+        if superfluous && let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "failed to remove an older NGINX");
         }
     }
 }

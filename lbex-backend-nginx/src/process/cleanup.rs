@@ -62,7 +62,7 @@ impl Nginx {
         processes.into_iter().filter(|p| p.role != Role::ShuttingDown).map(|p| p.id).collect()
     }
 
-    async fn release_ports(&self, mut orphans: Vec<ProcessId>) -> Result<(), ProcessError> {
+    pub(super) async fn release_ports(&self, mut orphans: Vec<ProcessId>) -> Result<(), ProcessError> {
         for (signal, patience) in PATIENCE {
             if orphans.is_empty() {
                 return Ok(());

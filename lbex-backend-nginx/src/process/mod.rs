@@ -150,20 +150,37 @@ impl Nginx {
     /// Makes NGINX take over the configuration in place (`SIGHUP`), and waits until `generation` is served and no
     /// worker of before accepts connections any more.
     ///
-    /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration.
+    /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration. An upgrade that an LBEX
+    /// before this one began and did not finish is finished here.
     pub async fn reload(&self, generation: &str, limit: Duration) -> Result<Confirmed, ProcessError> {
-        let deadline = Instant::now() + limit;
+        let begin = Instant::now();
+        let deadline = begin + limit;
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
         let since = self.log.position();
         send(master.id, Signal::SIGHUP)?;
-        let awaited = Awaited {
-            master: master.id,
-            old_workers: master.all_workers().map(|worker| worker.id).collect(),
-            generation,
-            since,
-            deadline,
-        };
-        await_generation(&self.layout, &self.log, &awaited).await
+        let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<Vec<_>>();
+        let mut awaited = Awaited { master: master.id, old_workers: ids(&master.workers), generation, since, deadline };
+        let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
+        if master.older_workers.iter().all(|worker| worker.shutting_down) {
+            return Ok(confirmed);
+        }
+        self.retire_older(&master).await?;
+        awaited.old_workers = ids(&master.older_workers);
+        await_generation(&self.layout, &self.log, &awaited).await?;
+        Ok(Confirmed { answered: confirmed.answered, complete: begin.elapsed() })
+    }
+
+    /// Tells the master before this one, or the workers that it left, to accept no more connections.
+    async fn retire_older(&self, master: &Master) -> Result<(), ProcessError> {
+        tracing::warn!(
+            pid = master.id.pid,
+            "an earlier NGINX of this prefix still accepts connections: it is told to finish"
+        );
+        if let Some(old) = master.old_master {
+            return send(old, Signal::SIGQUIT);
+        }
+        let accepting = master.older_workers.iter().filter(|worker| !worker.shutting_down);
+        self.release_ports(accepting.map(|worker| worker.id).collect()).await
     }
 }
 

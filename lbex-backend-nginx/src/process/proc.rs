@@ -138,10 +138,9 @@ pub(crate) fn role_of(id: ProcessId) -> Option<Role> {
 fn works_in(pid: i32, layout: &Layout) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| a.dev() == b.dev() && a.ino() == b.ino();
     let root = fs::metadata(layout.root());
-    if let (Ok(cwd), Ok(root)) = (fs::metadata(format!("/proc/{pid}/cwd")), root) {
-        if same(&cwd, &root) {
-            return true;
-        }
+    let cwd = fs::metadata(format!("/proc/{pid}/cwd"));
+    if cwd.is_ok_and(|cwd| root.is_ok_and(|root| same(&cwd, &root))) {
+        return true;
     }
     // Started by hand from another directory: it still writes to the prefix's error log.
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
@@ -155,6 +154,11 @@ fn works_in(pid: i32, layout: &Layout) -> bool {
 
 /// A process of NGINX that belongs to the prefix.
 pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
+    // LBEX runs every NGINX under this name. Reading the title of some other process could block: the kernel
+    // waits for that process's memory lock.
+    if !name(pid)?.starts_with("nginx") {
+        return None;
+    }
     let role = role(&title(pid)?)?;
     let id = identify(pid)?;
     let parent = stat(pid)?.parent;

@@ -22,6 +22,9 @@ const MOST_OUTPUT: u64 = 64 * 1024;
 impl Nginx {
     /// Starts NGINX with the configuration in place, as a daemon in a session of its own, and waits until it
     /// answers with the generation. What a killed one left behind is cleaned up first.
+    ///
+    /// After [`ProcessError::StartFailed`] nothing runs; after [`ProcessError::NotConfirmed`] a master may run that
+    /// was too slow: [`status`](Self::status) tells.
     pub async fn start(&self, binary: &NginxBinary, options: &StartOptions) -> Result<Started, ProcessError> {
         let begin = Instant::now();
         let deadline = begin + options.limit;

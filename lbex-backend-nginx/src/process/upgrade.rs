@@ -35,15 +35,21 @@ impl Nginx {
         self.point_launcher_to(&binary.path)?;
         let since = self.log.position();
         send(old.id, Signal::SIGUSR2)?;
-        match self.await_successor(&old, binary, generation, since, deadline).await {
-            Ok(successor) => self.retire(&old, successor, generation, since, begin, deadline).await,
+        let successor = match self.await_successor(&old, binary, generation, since, deadline).await {
+            Ok(successor) => successor,
             Err(error) => {
                 if let Some(previous) = previous {
                     self.point_launcher_to(&previous)?;
                 }
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        let answered = begin.elapsed();
+        send(old.id, Signal::SIGQUIT)?;
+        let old_workers = old.all_workers().map(|worker| worker.id).collect();
+        let awaited = Awaited { master: successor, old_workers, generation, since, deadline };
+        await_generation(&self.layout, &self.log, &awaited).await?;
+        Ok(Confirmed { answered, complete: begin.elapsed() })
     }
 
     /// Waits for the new master and its first answer. One that came up and does not answer is ended, so that the
@@ -98,21 +104,5 @@ impl Nginx {
         while proc::is_alive(successor) && Instant::now() < deadline {
             tokio::time::sleep(POLL).await;
         }
-    }
-
-    async fn retire(
-        &self,
-        old: &Master,
-        successor: ProcessId,
-        generation: &str,
-        since: LogPosition,
-        begin: Instant,
-        deadline: Instant,
-    ) -> Result<Confirmed, ProcessError> {
-        send(old.id, Signal::SIGQUIT)?;
-        let old_workers = old.all_workers().map(|worker| worker.id).collect();
-        let awaited = Awaited { master: successor, old_workers, generation, since, deadline };
-        let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
-        Ok(Confirmed { answered: confirmed.answered, complete: begin.elapsed() })
     }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
 
+use super::scalar as plain;
 use super::tree::{self, Document, Node, Position, Value};
 use super::{MOST_DEPTH, SyntaxError};
 
@@ -71,7 +72,7 @@ impl<'t> Builder<'t> {
             Event::DocumentEnd => {
                 let repeated = std::mem::take(&mut self.repeated);
                 let root =
-                    self.root.take().filter(|root| !matches!(root.value(), Value::Plain(text) if text.is_empty()));
+                    self.root.take().filter(|root| !matches!(root.value(), Value::Plain(text) if plain::is_null(text)));
                 return Ok(root.map(|root| Document { root, repeated }));
             }
             Event::Scalar(text, style, anchor, tag) => {

@@ -1,0 +1,269 @@
+//! Puts a configuration that was checked in front of NGINX, and keeps what was confirmed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lbex_core::backend::{Action, BackendError};
+use lbex_core::names::ServiceKey;
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::NginxBackend;
+use super::choose::{Choice, in_the_way_of_themselves};
+use super::refuse::retry;
+use super::state::State;
+use crate::check::{Complaint, complaints};
+use crate::files::Stored;
+use crate::limits::{Host, limits, wanted_files};
+use crate::process::{Master, ProcessError, StartOptions, proc, raise_file_limit};
+use crate::render::{Claim, MainFile, Part};
+
+/// How long a start or reload may take until it is confirmed. 5,000 upstreams take up to 3 s; a port that is taken 2.5 s.
+const TAKE_OVER: Duration = Duration::from_secs(30);
+
+/// How large NGINX's error log may grow, in bytes.
+const LOG_SIZE: u64 = 32 << 20;
+
+/// The NGINX that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    master: Master,
+    /// What it answers with.
+    generation: Option<String>,
+    /// What it listens on, as far as is known.
+    pub(super) claims: BTreeSet<Claim>,
+    /// Its processes.
+    pub(super) pids: BTreeSet<i32>,
+    /// It runs another binary than LBEX would start.
+    other_binary: bool,
+}
+
+impl Running {
+    pub(super) fn serves(&self, main: &MainFile) -> bool {
+        self.generation.as_deref() == Some(&main.generation)
+    }
+}
+
+/// What became of a configuration.
+pub(super) enum Outcome {
+    Served(Action),
+    Refused(Vec<Complaint>),
+}
+
+impl NginxBackend {
+    /// Looks at the NGINX that runs; the first time, at what an earlier LBEX left. Where none runs, makes room for one: what a
+    /// killed one left still holds the ports.
+    pub(super) async fn look(&self, state: &mut State) -> Result<Option<Running>, BackendError> {
+        let stored = if state.read { Vec::new() } else { self.stored().await? };
+        let running = match self.nginx.status().await {
+            Some(master) => Some(self.running(state, master, &stored).await),
+            None => {
+                let cleaned = self.nginx.clean_up().await.map_err(retry)?;
+                if !cleaned.orphans.is_empty() || !cleaned.files.is_empty() {
+                    tracing::info!(workers = ?cleaned.orphans, files = ?cleaned.files, "cleaned up after an NGINX that was killed");
+                }
+                None
+            }
+        };
+        if !state.read {
+            let served = running.as_ref().and_then(|running| running.generation.as_deref());
+            let adopted = stored.iter().find(|stored| Some(stored.generation.as_str()) == served);
+            // With nothing to adopt, the last good one is still what a Service falls back to.
+            let good = adopted.or_else(|| stored.iter().find(|stored| stored.whole));
+            state.good = good.map(parts).unwrap_or_default();
+            state.read = true;
+        }
+        Ok(running)
+    }
+
+    /// The last good main file, and the one in place, where they are LBEX's.
+    async fn stored(&self) -> Result<Vec<Stored>, BackendError> {
+        let files = self.files.clone();
+        let read = move || Ok([files.stored_last_good()?, files.stored_main()?].into_iter().flatten().collect());
+        proc::blocking(read).await.map_err(|error: crate::files::FileError| retry(error))
+    }
+
+    async fn running(&self, state: &State, master: Master, stored: &[Stored]) -> Running {
+        let generation = self.nginx.serving_generation().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "NGINX runs and does not answer");
+            None
+        });
+        let claims = match &generation {
+            Some(generation) if state.confirmed.as_ref() == Some(generation) => {
+                claims(state.good.values().map(Arc::as_ref))
+            }
+            Some(generation) => {
+                let known = stored.iter().find(|stored| stored.generation == *generation);
+                claims(known.iter().flat_map(|stored| stored.parts.values()))
+            }
+            None => BTreeSet::new(),
+        };
+        let pids = master.all_workers().map(|worker| worker.id.pid).chain([master.id.pid]).collect();
+        let other_binary = master.runs(&self.binary) == Some(false);
+        Running { master, generation, claims, pids, other_binary }
+    }
+
+    /// What the host allows, after this process's limit was raised to what is wanted.
+    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Result<Host, BackendError> {
+        let own = raise_file_limit(wanted_files(state.demand(), self.cpus).next_multiple_of(1024)).map_err(retry)?;
+        let theirs = running.and_then(|running| file_limit_of(running.master.id.pid));
+        let (soft, hard) = theirs.unwrap_or((own.soft, own.hard));
+        let (_, may) = getrlimit(Resource::RLIMIT_NOFILE).map_err(retry)?;
+        // Workers of root raise their own limit.
+        let worker = if nix::unistd::geteuid().is_root() { hard.max(may) } else { hard };
+        Ok(Host { cpus: self.cpus, master: soft, worker })
+    }
+
+    /// The main file of a choice.
+    pub(super) fn main_file(&self, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
+        let limits = limits(choice.demand(), host);
+        MainFile::render(&self.templates, &self.input, &limits, choice.parts.values().map(Arc::as_ref))
+            .map_err(|error| BackendError::Permanent(error.to_string()))
+    }
+
+    /// Puts the candidate, which is `main` and was checked, in place, and has NGINX take it over.
+    pub(super) async fn put(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        running: Option<&Running>,
+        host: &Host,
+    ) -> Result<Outcome, BackendError> {
+        self.say_shortage(state, choice, host);
+        let files = self.files.clone();
+        proc::blocking(move || files.promote()).await.map_err(retry)?;
+        let result = match running {
+            None => self.start(state, main).await,
+            Some(running) => self.change(choice, main, running, host).await,
+        };
+        let error = match result {
+            Ok(action) => return Ok(Outcome::Served(action)),
+            Err(error) => error,
+        };
+        let lines = match &error {
+            ProcessError::Refused { lines } | ProcessError::StartFailed { lines, .. } => lines,
+            // Whether it is served is open, so the file stays: the next call looks again.
+            _ => return Err(retry(error)),
+        };
+        tracing::warn!(%error, "NGINX did not take over the configuration");
+        let files = self.files.clone();
+        proc::blocking(move || files.restore_last_good()).await.map_err(retry)?;
+        Ok(Outcome::Refused(complaints(lines)))
+    }
+
+    async fn start(&self, state: &mut State, main: &MainFile) -> Result<Action, ProcessError> {
+        let now = Instant::now();
+        if let Some(pause) = state.starts.pause(now) {
+            tracing::warn!(?pause, "NGINX ended again and again; waiting before it is started once more");
+            tokio::time::sleep(pause).await;
+        }
+        state.starts.started(Instant::now());
+        let open_files = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
+        let options = StartOptions { open_files, generation: main.generation.clone(), limit: TAKE_OVER };
+        let started = self.nginx.start(&self.binary, &options).await?;
+        tracing::info!(pid = started.master.id.pid, took = ?started.took, nginx = %self.binary, "NGINX started");
+        Ok(Action::Started)
+    }
+
+    async fn change(
+        &self,
+        choice: &Choice,
+        main: &MainFile,
+        running: &Running,
+        host: &Host,
+    ) -> Result<Action, ProcessError> {
+        if running.other_binary {
+            match self.nginx.upgrade(&self.binary, &main.generation, TAKE_OVER).await {
+                Ok(_) => return Ok(Action::Upgraded),
+                Err(error) => tracing::warn!(%error, "NGINX goes on with the binary it has"),
+            }
+        }
+        self.make_way(choice, main, running, host).await?;
+        let confirmed = self.nginx.reload(&main.generation, TAKE_OVER).await?;
+        tracing::info!(generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
+        Ok(Action::Reloaded)
+    }
+
+    /// Where an address changes to one that covers it, or the other way round, NGINX has to close the old socket first.
+    async fn make_way(
+        &self,
+        choice: &Choice,
+        main: &MainFile,
+        running: &Running,
+        host: &Host,
+    ) -> Result<(), ProcessError> {
+        let waiting = in_the_way_of_themselves(choice, &running.claims);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(services = waiting.len(), "addresses change to overlapping ones: reloading twice");
+        let mut without = choice.clone();
+        without.parts.retain(|key, _| !waiting.contains(key));
+        let failed =
+            |source: std::io::Error| ProcessError::Io { verb: "write", path: self.nginx.layout().main_conf(), source };
+        let between =
+            self.main_file(&without, host).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        let put = |text: String| {
+            let files = self.files.clone();
+            proc::blocking(move || files.write_candidate(&text).and_then(|()| files.promote()))
+        };
+        put(between.text).await.map_err(|error| failed(error.source))?;
+        self.nginx.reload(&between.generation, TAKE_OVER).await?;
+        put(main.text.clone()).await.map_err(|error| failed(error.source))
+    }
+
+    fn say_shortage(&self, state: &mut State, choice: &Choice, host: &Host) {
+        let shortage = limits(choice.demand(), host).shortage;
+        if let Some(shortage) = shortage.filter(|_| state.shortage != shortage) {
+            tracing::warn!("{shortage}");
+        }
+        state.shortage = shortage;
+    }
+
+    /// Remembers what was confirmed, and removes what nothing needs any more.
+    pub(super) async fn keep(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        generation: u64,
+    ) -> Result<(), BackendError> {
+        state.good.clone_from(&choice.parts);
+        state.confirmed = Some(main.generation.clone());
+        state.applied = Some(generation);
+        state.pending.clear();
+        self.served(main);
+        let (files, text, log) = (self.files.clone(), main.text.clone(), self.nginx.error_log().clone());
+        let wanted = state.wanted.values().map(|want| want.part.file.as_str().to_owned()).collect();
+        proc::blocking(move || {
+            files.keep(&text).map_err(retry)?;
+            if let Err(error) = files.sweep(&wanted) {
+                tracing::warn!(%error, "old configuration files remain");
+            }
+            if let Err(error) = log.limit_size(LOG_SIZE) {
+                tracing::warn!(%error, "NGINX's error log cannot be kept small");
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn parts(stored: &Stored) -> BTreeMap<ServiceKey, Arc<Part>> {
+    stored.parts.iter().map(|(key, part)| (key.clone(), Arc::new(part.clone()))).collect()
+}
+
+fn claims<'a>(parts: impl IntoIterator<Item = &'a Part>) -> BTreeSet<Claim> {
+    parts.into_iter().flat_map(|part| part.claims.iter().copied()).collect()
+}
+
+/// Soft and hard limit of open files of a running process.
+fn file_limit_of(pid: i32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut words = line.split_ascii_whitespace();
+    let mut number =
+        || words.next().and_then(|word| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() });
+    Some((number()?, number()?))
+}

@@ -1,0 +1,158 @@
+//! What the backend remembers from call to call, and how a delta changes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lbex_core::backend::BackendError;
+use lbex_core::desired::{Delta, DesiredState, ServiceConfig};
+use lbex_core::names::ServiceKey;
+
+use super::NginxBackend;
+use super::choose::{Blocked, Choice, Room, Wanted, choose, demand};
+use super::refuse::retry;
+use super::trial::Trial;
+use crate::limits::{Demand, Host, Shortage, room_for_listeners, workers};
+use crate::process::proc;
+use crate::render::{Part, ServiceFileName, render_service};
+
+/// Everything that one call of `apply` leaves to the next.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The generation of the desired state that was last applied; `None` before the first.
+    pub(super) applied: Option<u64>,
+    /// Services that calls since then, which failed, took up.
+    pub(super) pending: BTreeSet<ServiceKey>,
+    /// Every Service's part as it should be.
+    pub(super) wanted: BTreeMap<ServiceKey, Wanted>,
+    /// Every Service's part in the configuration that was last confirmed.
+    pub(super) good: BTreeMap<ServiceKey, Arc<Part>>,
+    /// That configuration's generation.
+    pub(super) confirmed: Option<String>,
+    /// Whether what an earlier LBEX left was read.
+    pub(super) read: bool,
+    /// Files that NGINX refuses. At most one for each Service: only those wanted are kept.
+    pub(super) verdicts: Blocked,
+    /// When NGINX was started.
+    pub(super) starts: Starts,
+    /// The shortage that was last logged.
+    pub(super) shortage: Option<Shortage>,
+}
+
+impl State {
+    /// What to serve, after what was found out so far.
+    pub(super) fn choose(&self, trial: &Trial, host: &Host) -> Choice {
+        let mut blocked = self.verdicts.clone();
+        blocked.extend(trial.blocked.clone());
+        let room = Room { files: room_for_listeners(host), workers: workers(host) };
+        choose(&self.wanted, &self.good, &blocked, room)
+    }
+
+    /// What the listening sockets of all that is wanted take.
+    pub(super) fn demand(&self) -> Demand {
+        self.wanted.values().fold(Demand::default(), |sum, want| sum + demand(&want.part))
+    }
+
+    /// Forgets verdicts on files that nobody wants any more.
+    fn forget_verdicts(&mut self) {
+        let wanted: BTreeSet<&ServiceFileName> =
+            self.wanted.values().map(|want| &want.part.file).chain(self.good.values().map(|part| &part.file)).collect();
+        self.verdicts.retain(|file, _| wanted.contains(file));
+    }
+}
+
+/// Keeps an NGINX that dies again and again from being started without pause.
+#[derive(Debug, Default)]
+pub(super) struct Starts {
+    last: Option<Instant>,
+    /// How many followed each other closely.
+    quick: u32,
+}
+
+impl Starts {
+    /// Starts that are further apart are each the first.
+    const CLOSE: Duration = Duration::from_secs(60);
+    /// The longest pause.
+    const LONGEST: Duration = Duration::from_secs(30);
+
+    /// How long to wait before the next start. The first three come at once.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        let since = now.duration_since(self.last?);
+        let pause = match self.quick {
+            0..=2 => Duration::ZERO,
+            n => Duration::from_secs(1 << (n - 3).min(5)).min(Self::LONGEST),
+        };
+        pause.checked_sub(since).filter(|left| !left.is_zero())
+    }
+
+    /// NGINX is started now.
+    pub(super) fn started(&mut self, now: Instant) {
+        let close = self.last.is_some_and(|last| now.duration_since(last) < Self::CLOSE);
+        self.quick = if close { self.quick + 1 } else { 1 };
+        self.last = Some(now);
+    }
+}
+
+/// For tests: changes a Service's text after it was rendered.
+#[cfg(test)]
+pub(super) type Edit = fn(&ServiceKey, String) -> String;
+
+struct Rendered {
+    key: ServiceKey,
+    created: Option<i64>,
+    text: String,
+    part: Part,
+}
+
+impl NginxBackend {
+    /// Renders the Services that changed, and writes their files; all of them where `delta` does not begin at what is known.
+    pub(super) async fn render(
+        &self,
+        state: &mut State,
+        desired: &DesiredState,
+        delta: &Delta,
+    ) -> Result<(), BackendError> {
+        let changed: BTreeSet<ServiceKey> = if state.applied == Some(delta.from) {
+            // What a failed call took up may have been taken back since: then the delta does not tell.
+            state.pending.extend(delta.changes.keys().cloned());
+            state.pending.clone()
+        } else {
+            state.wanted.clear();
+            state.applied = None;
+            desired.services.keys().cloned().collect()
+        };
+        let services = changed.iter().filter_map(|key| desired.services.get(key).cloned()).collect();
+        let rendered = self.render_and_write(services).await?;
+        for key in changed.iter().filter(|key| !desired.services.contains_key(*key)) {
+            state.wanted.remove(key);
+        }
+        for one in rendered {
+            state.wanted.insert(one.key, Wanted { part: Arc::new(one.part), created: one.created });
+        }
+        state.forget_verdicts();
+        Ok(())
+    }
+
+    async fn render_and_write(&self, changed: Vec<Arc<ServiceConfig>>) -> Result<Vec<Rendered>, BackendError> {
+        let (templates, dialect, files) = (self.templates.clone(), self.input.dialect, self.files.clone());
+        #[cfg(test)]
+        let edit = *self.edit.lock().expect("not poisoned");
+        proc::blocking(move || {
+            let render = |service: &Arc<ServiceConfig>| {
+                let text = render_service(&templates, service, dialect)?;
+                let key = service.service.clone();
+                #[cfg(test)]
+                let text = edit.map_or(text.clone(), |edit| edit(&key, text));
+                let part = Part::read(ServiceFileName::of(&key, &text), &text);
+                Ok(Rendered { key, created: service.created, text, part })
+            };
+            let rendered = changed.iter().map(render).collect::<Result<Vec<_>, crate::render::RenderError>>();
+            let mut rendered = rendered.map_err(|error| BackendError::Permanent(error.to_string()))?;
+            let texts = rendered.iter().map(|one| (&one.part.file, one.text.as_str()));
+            files.write_services(texts).map_err(retry)?;
+            rendered.iter_mut().for_each(|one| one.text = String::new());
+            Ok(rendered)
+        })
+        .await
+    }
+}

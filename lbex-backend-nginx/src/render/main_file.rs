@@ -1,0 +1,107 @@
+//! The main file, `conf/nginx.conf`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::part::hash;
+use super::service_file::time;
+use super::{Dialect, MAIN, Part, RenderError, Templates, zone_size};
+use crate::limits::Limits;
+
+/// Stands for the generation while the text is hashed.
+const PLACEHOLDER: &str = "GENERATION";
+
+/// What is the same for every main file of one LBEX.
+#[derive(Debug, Clone)]
+pub struct MainInput {
+    /// The binary, as one that is different has to be: a comment, so that another binary makes another generation.
+    pub made_for: String,
+    /// Modules to load, absolute paths.
+    pub modules: Vec<PathBuf>,
+    /// The directive `user`, where there is one ([`worker_user`](super::worker_user)).
+    pub user: Option<String>,
+    /// How long old workers may finish their connections after a reload; `None`: as long as it takes.
+    pub worker_shutdown_timeout: Option<Duration>,
+    /// The UNIX socket on which NGINX tells the generation.
+    pub generation_socket: PathBuf,
+    /// What NGINX understands.
+    pub dialect: Dialect,
+}
+
+#[derive(Serialize)]
+struct View<'a> {
+    made_for: &'a str,
+    modules: Vec<String>,
+    user: Option<&'a str>,
+    workers: u32,
+    worker_rlimit_nofile: u64,
+    worker_connections: u64,
+    worker_shutdown_timeout: Option<String>,
+    half_close: bool,
+    zone: String,
+    generation_socket: String,
+    generation: &'static str,
+    services: Vec<&'a str>,
+}
+
+/// A main file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MainFile {
+    /// Its text.
+    pub text: String,
+    /// What NGINX answers with when it serves it: a hash of all the rest of the text, and so, through the names of the
+    /// included files, of everything. 16 hexadecimal digits.
+    pub generation: String,
+}
+
+impl MainFile {
+    /// Renders the main file that includes `parts`, which are in the order of their Services.
+    pub fn render<'a>(
+        templates: &Templates,
+        input: &MainInput,
+        limits: &Limits,
+        parts: impl IntoIterator<Item = &'a Part>,
+    ) -> Result<Self, RenderError> {
+        let (mut upstreams, mut servers, mut services) = (0, 0, Vec::new());
+        for part in parts {
+            upstreams += u64::from(part.upstreams);
+            servers += u64::from(part.servers);
+            services.push(part.file.as_str());
+        }
+        let view = View {
+            made_for: &input.made_for,
+            modules: input.modules.iter().map(|path| path.display().to_string()).collect(),
+            user: input.user.as_deref(),
+            workers: limits.workers,
+            worker_rlimit_nofile: limits.worker_rlimit_nofile,
+            worker_connections: limits.worker_connections,
+            worker_shutdown_timeout: input.worker_shutdown_timeout.map(time),
+            half_close: input.dialect.half_close,
+            zone: size(zone_size(upstreams, servers)),
+            generation_socket: input.generation_socket.display().to_string(),
+            generation: PLACEHOLDER,
+            services,
+        };
+        let text = templates.render(MAIN, "the main file", &view)?;
+        let generation = hash(&text, 8);
+        Ok(Self { text: text.replacen(&format!("\"{PLACEHOLDER}\""), &format!("\"{generation}\""), 1), generation })
+    }
+
+    /// The generation that a main file's text answers with.
+    pub fn generation_in(text: &str) -> Option<&str> {
+        let (_, rest) = text.split_once("return \"")?;
+        Some(rest.split_once('"')?.0)
+    }
+
+    /// The names of the files below `services/` that a main file's text includes.
+    pub fn includes_in(text: &str) -> impl Iterator<Item = &str> {
+        text.lines().filter_map(|line| line.trim().strip_prefix("include ../services/")?.strip_suffix(';'))
+    }
+}
+
+/// KiB as NGINX writes sizes.
+fn size(kib: u64) -> String {
+    if kib.is_multiple_of(1024) { format!("{}m", kib / 1024) } else { format!("{kib}k") }
+}

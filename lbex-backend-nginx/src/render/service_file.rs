@@ -1,0 +1,117 @@
+//! One Service's file: its upstreams and servers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lbex_core::desired::{Algorithm, Listener, Method, Servers, ServiceConfig};
+use lbex_core::model::Protocol;
+use serde::Serialize;
+
+use super::{Dialect, RenderError, SERVICE, Templates};
+
+/// `listen` of TCP. The kernel cuts the backlog to `net.core.somaxconn`. Clients that vanished are noticed after 10 minutes and
+/// five probes, long before the idle timeout; the system's own keepalive begins after two hours.
+const TCP_OPTIONS: &str = " backlog=4096 so_keepalive=10m:30s:5";
+
+/// `listen` of UDP. With a socket per worker the kernel keeps one client's datagrams with one worker, and so in one session.
+const UDP_OPTIONS: &str = " udp reuseport";
+
+/// One server is never taken for dead: there is no other.
+const ONE_SERVER: &str = "max_fails=0";
+
+/// Of several, one that failed is left alone for two seconds. With NGINX's ten seconds, servers that all refused one
+/// connection in the same moment would be out for ten seconds though back at once; without passive checks every client that
+/// meets a dead server would wait for `proxy_connect_timeout`. With two seconds, one client every two seconds does.
+const SEVERAL_SERVERS: &str = "max_fails=1 fail_timeout=2s";
+
+#[derive(Serialize)]
+struct ServiceView {
+    service: String,
+    listeners: Vec<ListenerView>,
+}
+
+#[derive(Serialize)]
+struct ListenerView {
+    name: String,
+    udp: bool,
+    addresses: Vec<SocketAddr>,
+    listen_options: &'static str,
+    allow: Vec<String>,
+    connect_timeout: String,
+    idle_timeout: String,
+    algorithm: Option<String>,
+    servers: Vec<SocketAddr>,
+    passive_checks: &'static str,
+    dns: Option<DnsView>,
+}
+
+#[derive(Serialize)]
+struct DnsView {
+    variable: String,
+    target: String,
+    resolvers: String,
+}
+
+/// The text of a Service's file.
+pub fn render_service(templates: &Templates, service: &ServiceConfig, dialect: Dialect) -> Result<String, RenderError> {
+    let key = &service.service;
+    let view = ServiceView {
+        service: key.to_string(),
+        listeners: service.listeners.iter().map(|listener| view(service, listener, dialect)).collect(),
+    };
+    templates.render(SERVICE, &format!("the Service {key}"), &view)
+}
+
+fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect) -> ListenerView {
+    let protocol = listener.protocol.as_str();
+    let udp = listener.protocol == Protocol::Udp;
+    let (servers, dns) = match &listener.upstream.servers {
+        Servers::Addresses(servers) => (servers.to_vec(), None),
+        Servers::Dns { name, port, resolvers } => {
+            let resolvers: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
+            let dns = DnsView {
+                // Unique: the desired state has each protocol and port once.
+                variable: format!("$lbex_{protocol}_{}", listener.port),
+                target: format!("{name}:{port}"),
+                resolvers: resolvers.join(" "),
+            };
+            (Vec::new(), Some(dns))
+        }
+    };
+    ListenerView {
+        name: format!("{}.{}.{protocol}.{}", service.service.namespace, service.service.name, listener.port),
+        udp,
+        addresses: listener.addresses.iter().map(|&ip| SocketAddr::new(ip, listener.port)).collect(),
+        listen_options: if udp { UDP_OPTIONS } else { TCP_OPTIONS },
+        allow: listener.allow.iter().map(|network| network.trunc().to_string()).collect(),
+        connect_timeout: time(listener.connect_timeout),
+        idle_timeout: time(listener.idle_timeout),
+        algorithm: algorithm(listener.upstream.algorithm, dialect),
+        passive_checks: if servers.len() == 1 { ONE_SERVER } else { SEVERAL_SERVERS },
+        servers,
+        dns,
+    }
+}
+
+/// The directive of an algorithm; none for NGINX's default. Planning offers `least_time` only where NGINX has it.
+fn algorithm(algorithm: Algorithm, dialect: Dialect) -> Option<String> {
+    match algorithm {
+        Algorithm::LeastConn => Some("least_conn".to_owned()),
+        Algorithm::ClientIp => Some("hash $remote_addr consistent".to_owned()),
+        Algorithm::LeastTime(Method { until, inflight }) if dialect.least_time => {
+            Some(format!("least_time {}{}", until.as_str(), if inflight { " inflight" } else { "" }))
+        }
+        Algorithm::RoundRobin | Algorithm::LeastTime(_) => None,
+    }
+}
+
+/// A duration as people write it for NGINX. Zero would end every connection as it begins: it becomes a millisecond.
+pub(super) fn time(duration: Duration) -> String {
+    let millis = duration.as_millis().max(1);
+    match millis {
+        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
+        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
+        _ if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        _ => format!("{millis}ms"),
+    }
+}
