@@ -59,10 +59,7 @@ fn build() -> Result<(), String> {
     refuse_cross_compilation()?;
 
     let source = source_folder()?;
-    println!(
-        "cargo::rerun-if-changed={}",
-        source.join("src/core/nginx.h").display()
-    );
+    println!("cargo::rerun-if-changed={}", source.join("src/core/nginx.h").display());
     let out = PathBuf::from(variable("OUT_DIR")?);
     let work = out.join("nginx-source");
     if work.exists() {
@@ -78,10 +75,7 @@ fn build() -> Result<(), String> {
     let carried = out.join("nginx");
     fs::write(&carried, &bytes).map_err(|e| failed("write", &carried, &e))?;
     println!("cargo::rustc-env=LBEX_NGINX_VERSION={}", version_of(&work)?);
-    println!(
-        "cargo::rustc-env=LBEX_NGINX_SHA256={}",
-        hex(&Sha256::digest(&bytes))
-    );
+    println!("cargo::rustc-env=LBEX_NGINX_SHA256={}", hex(&Sha256::digest(&bytes)));
     fs::remove_dir_all(&work).map_err(|e| failed("remove", &work, &e))
 }
 
@@ -106,8 +100,7 @@ fn refuse_cross_compilation() -> Result<(), String> {
 /// Cargo; so this program runs itself once to read them. (`cargo metadata` would tell too, but wants every
 /// package of every platform downloaded, and this crate's source is here already.)
 fn source_folder() -> Result<PathBuf, String> {
-    let itself =
-        env::current_exe().map_err(|e| format!("this build script does not find itself: {e}"))?;
+    let itself = env::current_exe().map_err(|e| format!("this build script does not find itself: {e}"))?;
     let output = Command::new(&itself)
         .env(PRINT_SOURCE, "1")
         .stderr(Stdio::inherit())
@@ -116,42 +109,26 @@ fn source_folder() -> Result<PathBuf, String> {
     let text = String::from_utf8_lossy(&output.stdout);
     let source = text
         .lines()
-        .find_map(|line| {
-            line.split_once("rerun-if-changed=")?
-                .1
-                .strip_suffix("/src/lib.rs")
-        })
+        .find_map(|line| line.split_once("rerun-if-changed=")?.1.strip_suffix("/src/lib.rs"))
         .map(|root| Path::new(root).join("nginx"))
-        .ok_or_else(|| {
-            format!("the crate nginx-src does not say where it lies; it printed: {text:?}")
-        })?;
+        .ok_or_else(|| format!("the crate nginx-src does not say where it lies; it printed: {text:?}"))?;
     if source.join("auto/configure").is_file() {
         Ok(source)
     } else {
-        Err(format!(
-            "the crate nginx-src has no auto/configure in {}",
-            source.display()
-        ))
+        Err(format!("the crate nginx-src has no auto/configure in {}", source.display()))
     }
 }
 
 fn configure(work: &Path) -> Result<(), String> {
     let mut command = Command::new("sh");
-    command
-        .arg("auto/configure")
-        .args(CONFIGURE)
-        .current_dir(work);
+    command.arg("auto/configure").args(CONFIGURE).current_dir(work);
     let compiler = env::var("CC").ok().filter(|cc| !cc.trim().is_empty());
     if let Some(compiler) = &compiler {
         command.arg(format!("--with-cc={compiler}"));
     }
     let compiler = compiler.unwrap_or_else(|| "cc".to_owned());
     let program = compiler.split_whitespace().next().unwrap_or("cc");
-    present(
-        program,
-        "--version",
-        "a C compiler (Debian: apt-get install gcc libc6-dev)",
-    )?;
+    present(program, "--version", "a C compiler (Debian: apt-get install gcc libc6-dev)")?;
     run(&mut command, "NGINX's configure").map_err(|message| {
         let log = fs::read_to_string(work.join("objs/autoconf.err")).unwrap_or_default();
         format!("{message}\n{}", last_lines(&log, 30))
@@ -159,55 +136,35 @@ fn configure(work: &Path) -> Result<(), String> {
 }
 
 fn make(work: &Path) -> Result<(), String> {
-    let program = env::var("MAKE")
-        .ok()
-        .filter(|m| !m.trim().is_empty())
-        .unwrap_or_else(|| "make".to_owned());
+    let program = env::var("MAKE").ok().filter(|m| !m.trim().is_empty()).unwrap_or_else(|| "make".to_owned());
     present(&program, "--version", "make (Debian: apt-get install make)")?;
     let mut command = Command::new(&program);
     command.arg("build").current_dir(work);
     // Cargo's own job server, so that both together use no more cores than Cargo was given.
     match env::var_os("CARGO_MAKEFLAGS") {
         Some(flags) => command.env("MAKEFLAGS", flags),
-        None => command.arg(format!(
-            "-j{}",
-            env::var("NUM_JOBS").unwrap_or_else(|_| "1".to_owned())
-        )),
+        None => command.arg(format!("-j{}", env::var("NUM_JOBS").unwrap_or_else(|_| "1".to_owned()))),
     };
     run(&mut command, "make")
 }
 
 /// Whether `program` can be run at all; the error says what to install.
 fn present(program: &str, flag: &str, what: &str) -> Result<(), String> {
-    match Command::new(program)
-        .arg(flag)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-    {
+    match Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            Err(format!("`{program}` is missing: install {what}"))
-        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("`{program}` is missing: install {what}")),
         Err(e) => Err(format!("`{program}` cannot be run: {e}")),
     }
 }
 
 fn run(command: &mut Command, name: &str) -> Result<(), String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("{name} cannot be run: {e}"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{name} cannot be run: {e}"))?;
     if output.status.success() {
         return Ok(());
     }
     let mut message = format!("{name} failed ({})", output.status);
     for stream in [&output.stdout, &output.stderr] {
-        let _ = write!(
-            message,
-            "\n{}",
-            last_lines(&String::from_utf8_lossy(stream), 30)
-        );
+        let _ = write!(message, "\n{}", last_lines(&String::from_utf8_lossy(stream), 30));
     }
     Err(message)
 }

@@ -59,12 +59,7 @@ pub async fn serving_generation(socket: &Path) -> Result<Option<String>, Confirm
     let ask = async {
         let stream = match UnixStream::connect(socket).await {
             Ok(stream) => stream,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
             Err(e) => return Err(e),
@@ -80,10 +75,7 @@ pub async fn serving_generation(socket: &Path) -> Result<Option<String>, Confirm
     let answer = tokio::time::timeout(ANSWER_LIMIT, ask)
         .await
         .map_err(|_| ConfirmError::TimedOut { socket: named() })?
-        .map_err(|source| ConfirmError::Io {
-            socket: named(),
-            source,
-        })?;
+        .map_err(|source| ConfirmError::Io { socket: named(), source })?;
     let Some(answer) = answer.filter(|answer| !answer.is_empty()) else {
         return Ok(None);
     };
@@ -91,10 +83,7 @@ pub async fn serving_generation(socket: &Path) -> Result<Option<String>, Confirm
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
         return Ok(Some(text));
     }
-    Err(ConfirmError::Strange {
-        socket: named(),
-        text,
-    })
+    Err(ConfirmError::Strange { socket: named(), text })
 }
 
 /// What [`await_generation`] waits for.
@@ -134,10 +123,7 @@ pub async fn await_generation(
     await_answer(layout, log, awaited, begin).await?;
     let answered = begin.elapsed();
     await_old_workers(awaited, begin).await?;
-    Ok(Confirmed {
-        answered,
-        complete: begin.elapsed(),
-    })
+    Ok(Confirmed { answered, complete: begin.elapsed() })
 }
 
 async fn await_answer(
@@ -160,16 +146,11 @@ async fn await_answer(
             length = now;
             if refusal(&words(log, awaited).await, awaited.master.pid) {
                 tokio::time::sleep(MORE_WORDS).await;
-                return Err(ProcessError::Refused {
-                    lines: words(log, awaited).await,
-                });
+                return Err(ProcessError::Refused { lines: words(log, awaited).await });
             }
         }
         if !proc::is_alive(awaited.master) {
-            return Err(ProcessError::MasterEnded {
-                pid: awaited.master.pid,
-                lines: words(log, awaited).await,
-            });
+            return Err(ProcessError::MasterEnded { pid: awaited.master.pid, lines: words(log, awaited).await });
         }
         if Instant::now() >= awaited.deadline {
             return Err(ProcessError::NotConfirmed {
@@ -213,16 +194,10 @@ async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), 
 
 async fn words(log: &ErrorLog, awaited: &Awaited<'_>) -> Vec<LogLine> {
     let (log, since) = (log.clone(), awaited.since);
-    proc::blocking(move || log.problems_since(since))
-        .await
-        .unwrap_or_else(|error| {
-            let text = format!("its error log cannot be read: {error}");
-            vec![LogLine {
-                level: Level::Alert,
-                pid: None,
-                text,
-            }]
-        })
+    proc::blocking(move || log.problems_since(since)).await.unwrap_or_else(|error| {
+        let text = format!("its error log cannot be read: {error}");
+        vec![LogLine { level: Level::Alert, pid: None, text }]
+    })
 }
 
 #[cfg(test)]
@@ -249,19 +224,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_answer_is_bounded_and_has_to_be_a_generation() {
-        assert_eq!(
-            asked_of(b"g42\n").await.expect("an answer").as_deref(),
-            Some("g42")
-        );
+        assert_eq!(asked_of(b"g42\n").await.expect("an answer").as_deref(), Some("g42"));
         assert_eq!(asked_of(b"").await.expect("an answer"), None);
-        assert!(matches!(
-            asked_of(b"\xff\x00").await,
-            Err(ConfirmError::Strange { .. })
-        ));
-        let long = asked_of(&[b'x'; 100_000])
-            .await
-            .expect("an answer")
-            .expect("a text");
+        assert!(matches!(asked_of(b"\xff\x00").await, Err(ConfirmError::Strange { .. })));
+        let long = asked_of(&[b'x'; 10_000]).await.expect("an answer").expect("a text");
         assert_eq!(long.len(), 256);
     }
 
@@ -276,24 +242,11 @@ mod tests {
 
     #[test]
     fn a_port_that_is_tried_again_is_no_refusal_yet() {
-        let line = |pid, text: &str| LogLine {
-            level: Level::Emerg,
-            pid: Some(pid),
-            text: text.to_owned(),
-        };
-        let tried = line(
-            1,
-            "bind() to 0.0.0.0:80 failed (98: Address already in use)",
-        );
+        let line = |pid, text: &str| LogLine { level: Level::Emerg, pid: Some(pid), text: text.to_owned() };
+        let tried = line(1, "bind() to 0.0.0.0:80 failed (98: Address already in use)");
         assert!(!refusal(std::slice::from_ref(&tried), 1));
-        assert!(refusal(
-            &[tried.clone(), line(1, "still could not bind()")],
-            1
-        ));
-        assert!(refusal(
-            &[line(1, "unknown directive \"x\" in /p/conf/nginx.conf:3")],
-            1
-        ));
+        assert!(refusal(&[tried.clone(), line(1, "still could not bind()")], 1));
+        assert!(refusal(&[line(1, "unknown directive \"x\" in /p/conf/nginx.conf:3")], 1));
         assert!(!refusal(&[line(2, "worker's own trouble")], 1));
         let denied = line(1, "bind() to 0.0.0.0:80 failed (13: Permission denied)");
         assert!(refusal(&[denied], 1));

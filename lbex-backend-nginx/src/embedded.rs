@@ -13,10 +13,7 @@ pub struct Embedded {
 
 impl std::fmt::Debug for Embedded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Embedded")
-            .field("version", &self.version)
-            .field("sha256", &self.sha256)
-            .finish_non_exhaustive()
+        f.debug_struct("Embedded").field("version", &self.version).field("sha256", &self.sha256).finish_non_exhaustive()
     }
 }
 

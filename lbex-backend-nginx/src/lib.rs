@@ -13,3 +13,15 @@ pub mod process;
 pub mod render;
 
 pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
+
+use binary::Candidate;
+use lbex_core::backend::Capabilities;
+
+/// What the backend can do with an NGINX that was found and not yet installed (`lbex render`, `lbex validate`).
+pub fn capabilities(candidate: &Candidate) -> Capabilities {
+    Capabilities {
+        description: format!("NGINX {}", candidate.version()),
+        least_time: candidate.capabilities().least_time,
+        ..Capabilities::default()
+    }
+}

@@ -77,9 +77,7 @@ impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Free => f.write_str("free"),
-            Self::InUse {
-                holder: Some(PortHolder { pid, name }),
-            } => write!(f, "in use by {name} (process {pid})"),
+            Self::InUse { holder: Some(PortHolder { pid, name }) } => write!(f, "in use by {name} (process {pid})"),
             Self::InUse { holder: None } => f.write_str("in use by another process"),
             Self::NoPermission { first_unprivileged } => write!(
                 f,
@@ -102,19 +100,11 @@ pub fn probe(transport: Transport, address: SocketAddr) -> Probe {
         Err(error) => error,
     };
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRINUSE) => Probe::InUse {
-            holder: holder(transport, address),
-        },
-        Some(Errno::EACCES) => Probe::NoPermission {
-            first_unprivileged: first_unprivileged_port(),
-        },
+        Some(Errno::EADDRINUSE) => Probe::InUse { holder: holder(transport, address) },
+        Some(Errno::EACCES) => Probe::NoPermission { first_unprivileged: first_unprivileged_port() },
         Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => Probe::AddressNotAvailable,
-        Some(errno) => Probe::Failed {
-            reason: errno.desc().to_owned(),
-        },
-        None => Probe::Failed {
-            reason: error.to_string(),
-        },
+        Some(errno) => Probe::Failed { reason: errno.desc().to_owned() },
+        None => Probe::Failed { reason: error.to_string() },
     }
 }
 
@@ -122,13 +112,7 @@ pub fn probe(transport: Transport, address: SocketAddr) -> Probe {
 ///
 /// They are tried one by one: two of them that exclude each other are both free. The planner sees to those.
 pub async fn probe_all(listeners: Vec<(Transport, SocketAddr)>) -> Vec<Probe> {
-    proc::blocking(move || {
-        listeners
-            .into_iter()
-            .map(|(transport, address)| probe(transport, address))
-            .collect()
-    })
-    .await
+    proc::blocking(move || listeners.into_iter().map(|(transport, address)| probe(transport, address)).collect()).await
 }
 
 /// Whether this host can listen on IPv6 at all.
@@ -157,9 +141,7 @@ fn bind(transport: Transport, address: SocketAddr) -> io::Result<()> {
 
 fn first_unprivileged_port() -> u16 {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(1024)
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 fn holder(transport: Transport, address: SocketAddr) -> Option<PortHolder> {
@@ -171,20 +153,13 @@ fn holder(transport: Transport, address: SocketAddr) -> Option<PortHolder> {
     let inodes: BTreeSet<u64> = tables
         .into_iter()
         .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|text| {
-            text.lines()
-                .filter_map(|line| in_the_way(line, transport, address))
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|text| text.lines().filter_map(|line| in_the_way(line, transport, address)).collect::<Vec<_>>())
         .collect();
     if inodes.is_empty() {
         return None;
     }
     let pid = proc::holder_of_socket(&inodes)?;
-    Some(PortHolder {
-        pid,
-        name: proc::name(pid).unwrap_or_else(|| "a process".to_owned()),
-    })
+    Some(PortHolder { pid, name: proc::name(pid).unwrap_or_else(|| "a process".to_owned()) })
 }
 
 /// The inode of a socket in a line of `/proc/net/tcp` and its like, if that socket keeps `address` from being bound.
@@ -192,32 +167,20 @@ fn in_the_way(line: &str, transport: Transport, address: SocketAddr) -> Option<u
     const LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
     let bound = parse_address(fields.get(1)?)?;
-    if bound.port() != address.port() || (transport == Transport::Tcp && *fields.get(3)? != LISTEN)
-    {
+    if bound.port() != address.port() || (transport == Transport::Tcp && *fields.get(3)? != LISTEN) {
         return None;
     }
     let both_families = bound.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && address.is_ipv4();
     let one_family = bound.is_ipv4() == address.is_ipv4();
-    let overlap =
-        bound.ip() == address.ip() || bound.ip().is_unspecified() || address.ip().is_unspecified();
-    if both_families || (one_family && overlap) {
-        fields.get(9)?.parse().ok()
-    } else {
-        None
-    }
+    let overlap = bound.ip() == address.ip() || bound.ip().is_unspecified() || address.ip().is_unspecified();
+    if both_families || (one_family && overlap) { fields.get(9)?.parse().ok() } else { None }
 }
 
 /// `0100007F:1F90`: words of the address in the machine's byte order, and the port.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| {
-        Some(
-            u32::from_str_radix(ip.get(at..at + 8)?, 16)
-                .ok()?
-                .to_ne_bytes(),
-        )
-    };
+    let word = |at: usize| Some(u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
     let ip = match ip.len() {
         8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
         32 => {
@@ -235,16 +198,21 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
     fn ourselves() -> Probe {
         let pid = i32::try_from(std::process::id()).expect("a pid");
-        Probe::InUse {
-            holder: Some(PortHolder {
-                pid,
-                name: proc::name(pid).expect("a name"),
-            }),
+        Probe::InUse { holder: Some(PortHolder { pid, name: proc::name(pid).expect("a name") }) }
+    }
+
+    /// A child that another test is just starting has a copy of our sockets until it runs its program.
+    fn becomes_free(transport: Transport, address: SocketAddr) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while probe(transport, address) != Probe::Free {
+            assert!(Instant::now() < deadline, "{transport} {address} stays in use");
+            std::thread::yield_now();
         }
     }
 
@@ -259,26 +227,17 @@ mod tests {
         let address = udp.local_addr().expect("an address");
         assert_eq!(probe(Transport::Udp, address), ourselves());
         let text = probe(Transport::Udp, address).to_string();
-        assert!(
-            text.contains(&format!("process {}", std::process::id())),
-            "{text}"
-        );
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
         drop(udp);
-        assert_eq!(probe(Transport::Udp, address), Probe::Free);
+        becomes_free(Transport::Udp, address);
     }
 
     #[test]
     fn a_udp_port_that_its_holder_would_share_counts_as_taken() {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("set");
-        socket
-            .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-            .expect("bound");
-        let address = socket
-            .local_addr()
-            .expect("an address")
-            .as_socket()
-            .expect("an IP address");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("bound");
+        let address = socket.local_addr().expect("an address").as_socket().expect("an IP address");
         assert_eq!(probe(Transport::Udp, address), ourselves());
     }
 
@@ -291,7 +250,7 @@ mod tests {
         drop(server); // The listening side closes first: its port stays in TIME_WAIT.
         drop(client);
         drop(listener);
-        assert_eq!(probe(Transport::Tcp, address), Probe::Free);
+        becomes_free(Transport::Tcp, address);
     }
 
     #[test]
@@ -301,13 +260,7 @@ mod tests {
         }
         let v4 = TcpListener::bind("0.0.0.0:0").expect("bound");
         let port = v4.local_addr().expect("an address").port();
-        assert_eq!(
-            probe(
-                Transport::Tcp,
-                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-            ),
-            Probe::Free
-        );
+        assert_eq!(probe(Transport::Tcp, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))), Probe::Free);
     }
 
     #[test]
@@ -319,10 +272,7 @@ mod tests {
 
     #[test]
     fn addresses_of_the_kernels_tables_are_read() {
-        assert_eq!(
-            parse_address("0100007F:1F90"),
-            Some("127.0.0.1:8080".parse().expect("an address"))
-        );
+        assert_eq!(parse_address("0100007F:1F90"), Some("127.0.0.1:8080".parse().expect("an address")));
         assert_eq!(
             parse_address("00000000000000000000000001000000:0016"),
             Some("[::1]:22".parse().expect("an address"))
@@ -332,13 +282,7 @@ mod tests {
 
     #[test]
     fn the_missing_right_is_explained() {
-        let text = Probe::NoPermission {
-            first_unprivileged: 1024,
-        }
-        .to_string();
-        assert!(
-            text.contains("below 1024") && text.contains("CAP_NET_BIND_SERVICE"),
-            "{text}"
-        );
+        let text = Probe::NoPermission { first_unprivileged: 1024 }.to_string();
+        assert!(text.contains("below 1024") && text.contains("CAP_NET_BIND_SERVICE"), "{text}");
     }
 }

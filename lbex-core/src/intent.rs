@@ -237,3 +237,6 @@ pub fn is_unicast(address: &IpAddr) -> bool {
         IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,3 +116,6 @@ impl ServiceSelector for Anti {
         decide(service, &instance, |pool| pool != self.0.as_ref())
     }
 }
+
+#[cfg(test)]
+mod tests;

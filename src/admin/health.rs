@@ -79,7 +79,7 @@ impl HealthState {
         let detail = one_line(&detail);
         match (before, healthy) {
             (Some(true), false) => tracing::error!("the proxy is no longer healthy: {detail}"),
-            (None, false) => tracing::warn!("the proxy is not healthy yet: {detail}"),
+            (None, false) => tracing::info!("the proxy is not healthy yet: {detail}"),
             (None | Some(false), true) => tracing::info!("the proxy is healthy: {detail}"),
             (Some(true), true) | (Some(false), false) => {}
         }
@@ -90,6 +90,11 @@ impl HealthState {
         let mut inner = self.lock();
         inner.ready = ready;
         inner.waiting_for = waiting_for.into();
+    }
+
+    /// What it waits for now; no news where it is ready already.
+    pub fn set_waiting_for(&self, what: impl Into<String>) {
+        self.lock().waiting_for = what.into();
     }
 
     /// The engine shows that its loop runs. To be called at least every few seconds; after 60 s of silence `/livez` says no.

@@ -64,7 +64,11 @@ pub(super) async fn serve_all(
             Err(e) => tracing::error!("a health or metrics socket cannot be served: {e}"),
         }
     }
-    while running.join_next().await.is_some() {}
+    while let Some(ended) = running.join_next().await {
+        if let Err(e) = ended {
+            tracing::error!("a health or metrics server ended: {e}");
+        }
+    }
 }
 
 async fn serve(

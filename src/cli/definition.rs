@@ -6,37 +6,39 @@ use clap::{Arg, ArgAction, Command};
 
 use crate::settings::{Group, Kind, SETTINGS, Setting};
 
-/// The subcommands and what they are for; `lbex` without one runs the controller.
 const ABOUT: &str = "Makes this host, with NGINX, the external TCP and UDP load balancer of a Kubernetes cluster";
 
+// Paragraphs are single lines here: they are wrapped when they are printed.
 const EXAMPLES: &str = "\
-Without a subcommand LBEX runs: it watches the cluster for Services that ask for it, and keeps NGINX configured. A subcommand
+Without a subcommand LBEX runs: it watches the cluster for Services that ask for it, and keeps NGINX configured. A subcommand \
 comes before its flags.
 
 Examples:
   lbex --kubeconfig /etc/lbex/kubeconfig      Serve the Services of a cluster from outside
   lbex --proxy 127.0.0.1:8001                 The same through a running `kubectl proxy`
-  lbex --manifests examples/quickstart        No cluster: take Services from files, and follow their changes
+  lbex --manifests examples/quickstart        No cluster: Services from files
   lbex --service-pool edge --strict-affinity  Serve only Services whose pool is `edge`
   lbex --config /etc/lbex/lbex.yaml           Take settings from a file
-  lbex render --manifests FOLDER              Print the configuration that would be written, touch nothing
-  lbex validate web.yaml                      Say what LBEX would make of these Services, and what is wrong with them
+  lbex render --manifests FOLDER              Print the configuration, touch nothing
+  lbex validate web.yaml                      Say what becomes of these Services, and what is wrong
 
-A Service asks for LBEX by the annotation kubernetes.io/loadbalancer-class: loadbalancer-lbex, and says by the annotation
-loadbalancer-port.lbex/PORTNAME: \"443\" where a port of it is listened on; or by type LoadBalancer and
-loadBalancerClass lbex.io/lbex.
+Which Services: one asks for LBEX by the annotation kubernetes.io/loadbalancer-class: loadbalancer-lbex, and says by the \
+annotation loadbalancer-port.lbex/PORTNAME: \"443\" where LBEX listens for its port of that name; or it is of type LoadBalancer \
+and has loadBalancerClass lbex.io/lbex.
 
-Flags may be written with one dash or two, and with - or _ between words; a BOOL flag alone means true. Durations: 500ms, 3s,
-5m, 1h, 1h30m. Every flag but -h, --version and those of glog (-v, --vmodule, --log_dir, ...) can also be given as a variable,
-LBEX_SERVICE_POOL for --service-pool (lists separated by commas), or as a key of the settings file. The command line goes
-before variables, they before the settings file.
+Flags may be written with one dash or two, and with - or _ between words. A BOOL flag alone means true; --flag=false and \
+--flag false mean false. Durations: 500ms, 3s, 5m, 1h, 1h30m.
 
-Exit codes: 0 ended as asked; 1 the cluster cannot be reached or refuses; 2 wrong usage or settings, no usable NGINX, or the
+Every flag but -h, --version and those of glog (-v, --vmodule, --log_dir, ...) can also be given as a variable (LBEX_SERVICE_POOL \
+for --service-pool; lists separated by commas) or as a key of the settings file. The command line goes before variables, they \
+before the settings file. An empty variable counts as unset.
+
+Exit codes: 0 ended as asked; 1 the cluster cannot be reached or refuses; 2 wrong usage or settings, no usable NGINX, or the \
 prefix or a port of LBEX's own is taken. lbex validate: 1 something is wrong with a Service, 2 a file cannot be read.";
 
 const VALIDATE_AFTER: &str = "\
-For each Service: whether it is served, where, and what is wrong with it. Exit code 0: all is well; 1: something is wrong or gets
-a Warning; 2: a file cannot be read.
+For each Service: whether it is served, where, and what is wrong with it. Exit code 0: all is well; 1: something is wrong or \
+gets a Warning; 2: a file cannot be read.
 
 Example:
   lbex validate --service-pool edge services/ nodes.yaml";
@@ -123,7 +125,11 @@ fn flag(setting: &'static Setting) -> Arg {
         Some(heading) => arg.help_heading(heading),
         None => arg,
     };
-    let arg = if setting.name == "v" { arg.short('v') } else { arg };
+    let arg = match setting.name {
+        "v" => arg.short('v'),
+        "version" => arg.short('V'),
+        _ => arg,
+    };
     if setting.kind.may_be_bare() {
         arg.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {

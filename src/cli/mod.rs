@@ -6,7 +6,7 @@ mod failure;
 mod normalize;
 mod version;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "backend-nginx"))]
 mod tests;
 
 use std::ffi::OsString;
@@ -120,8 +120,14 @@ fn flags(matches: &ArgMatches) -> RawSettings {
 /// clap's message, without the word that whoever prints it adds.
 fn usage(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned();
-    Failure::usage(anyhow::Error::msg(text))
+    let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    match error.kind() {
+        // The only conflict that there is.
+        ErrorKind::ArgumentConflict => {
+            Failure::usage(anyhow::anyhow!("{text}\n\n  tip: a subcommand comes before its flags"))
+        }
+        _ => Failure::usage(anyhow::anyhow!("{text}")),
+    }
 }
 
 fn completions(matches: &ArgMatches) -> Result<Command, Failure> {
@@ -139,7 +145,8 @@ fn completions(matches: &ArgMatches) -> Result<Command, Failure> {
 
 fn man() -> Result<Command, Failure> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(definition::command()).render(&mut page).map_err(Failure::usage)?;
+    let source = concat!("lbex ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(definition::command()).source(source).render(&mut page).map_err(Failure::usage)?;
     printed(page)
 }
 

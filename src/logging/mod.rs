@@ -11,7 +11,7 @@ mod verbosity;
 mod tests;
 
 use std::io::{IsTerminal, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::{Metadata, Subscriber};
 use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
@@ -117,9 +117,17 @@ impl<S> Filter<S> for Severity {
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// The folder of `--log_dir` cannot be written to.
-    #[error("--log_dir: no log file can be written in {}: {source}", folder.display())]
+    /// The folder of `--log_dir` cannot be made.
+    #[error("--log_dir: folder {} cannot be made", folder.display())]
     Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder of `--log_dir` cannot be written to.
+    #[error("--log_dir: no log file can be written in {}", folder.display())]
+    File {
         /// The folder.
         folder: PathBuf,
         /// Why.
@@ -154,14 +162,15 @@ where
     Ok(registry.with(stderr).with(file))
 }
 
-fn appender(folder: &PathBuf) -> Result<RollingFileAppender, LoggingError> {
+fn appender(folder: &Path) -> Result<RollingFileAppender, LoggingError> {
+    std::fs::create_dir_all(folder).map_err(|source| LoggingError::Folder { folder: folder.into(), source })?;
     RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix("lbex")
         .filename_suffix("log")
         .max_log_files(KEPT_FILES)
         .build(folder)
-        .map_err(|source| LoggingError::Folder { folder: folder.clone(), source })
+        .map_err(|source| LoggingError::File { folder: folder.into(), source })
 }
 
 fn lines<S, W>(settings: &LogSettings, writer: W, colour: bool) -> Box<dyn Layer<S> + Send + Sync>

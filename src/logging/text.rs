@@ -7,7 +7,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
@@ -34,7 +34,7 @@ where
             Label(*event.metadata().level(), self.colour),
             event.metadata().target()
         )?;
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             let extensions = span.extensions();
             let fields = extensions.get::<FormattedFields<N>>().map_or("", |f| f.fields.as_str());
             write!(writer, "{dim}{}{{{}}}:{plain} ", span.name(), OneLine(fields))?;
@@ -95,8 +95,8 @@ impl Fields {
             return;
         }
         let between = if self.others.is_empty() { "" } else { " " };
-        // Writing to a String cannot fail.
-        let _ = write!(self.others, "{between}{}={}", name.strip_prefix("r#").unwrap_or(name), OneLine(text));
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        self.others.extend([between, name, "=", &OneLine(text).to_string()]);
     }
 }
 

@@ -71,7 +71,7 @@ fn matches_glob(glob: &str, text: &str) -> bool {
 /// Decides by callsite what is logged, so that what is not costs nothing.
 ///
 /// `-v` is glog's: `INFO` and what is more severe is always logged; 1 to 3 add debug lines, 4 and more trace lines. Libraries
-/// have less to say to an operator: of them, 0 logs warnings, 1 to 3 info, 4 and 5 debug, 6 and more trace lines.
+/// and backends of others have their debug lines logged from 4, their trace lines from 6.
 pub(super) struct Verbosity {
     verbosity: i32,
     vmodule: VModule,
@@ -119,8 +119,7 @@ fn own(verbosity: i32) -> Level {
 
 fn library(verbosity: i32) -> Level {
     match verbosity {
-        ..=0 => Level::WARN,
-        1..=3 => Level::INFO,
+        ..=3 => Level::INFO,
         4..=5 => Level::DEBUG,
         6.. => Level::TRACE,
     }

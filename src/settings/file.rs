@@ -23,9 +23,10 @@ pub(super) fn read(given: &RawValue) -> Result<RawSettings, SettingErrors> {
     layer(&path, keys.into_iter().collect())
 }
 
-/// Parsers' messages have several lines, with a picture of the place.
+/// Parsers' messages have several lines, some with a picture of the place: `1 | text` and `  |  ^`.
 fn one_line(message: &str) -> String {
-    message.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+    let is_picture = |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    message.lines().map(str::trim).filter(|l| !l.is_empty() && !is_picture(l)).collect::<Vec<_>>().join(": ")
 }
 
 fn format_of(path: &Path) -> Option<FileFormat> {
@@ -79,7 +80,8 @@ fn wrong_type(path: &Path, key: String, setting: &Setting, found: &'static str) 
         Kind::AutoSwitch => "auto, true or false",
         Kind::Number => "a number",
         Kind::Ports => "a port, a text, or a list of them",
-        Kind::Choice(_) | Kind::Text | Kind::File | Kind::Folder | Kind::Duration => "a text (in quotes)",
+        Kind::Choice(_) | Kind::Text | Kind::File | Kind::Folder => "a text (in quotes)",
+        Kind::Duration => "a text such as 5s",
     };
     let list = if setting.many { ", or a list of such" } else { "" };
     SettingError::WrongType { path: path.into(), key, found: found.to_owned(), wanted: format!("{one}{list}") }

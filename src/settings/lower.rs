@@ -10,6 +10,9 @@ use lbex_core::names::{Label, PoolName};
 use lbex_core::selector::ByName;
 use lbex_core::settings::{PlanSettings, PortRanges, Reserved};
 
+#[cfg(feature = "backend-nginx")]
+use lbex_backend_nginx::binary::NginxChoice;
+
 use super::addresses;
 use super::error::{SettingError, SettingErrors};
 use super::host::Host;
@@ -17,13 +20,13 @@ use super::lower_logging::logging;
 use super::raw::{Origin, RawSettings, RawValue};
 use super::setting::{Setting, find};
 use super::values::{
-    class, duration, is_plain, listen_address, or_off, path, port, proxy_url, socket_address, switch, word,
+    class, duration, is_plain, listen_address, or_off, path, port_or_any, proxy_url, socket_address, switch, word,
 };
 use super::variables::Environment;
 use super::{
-    Affinity, EndpointsApi, HealthSettings, NginxBinary, NginxSettings, SelectionSettings, Settings, SourceSettings,
-    StopProxy, ValidateSettings,
+    Affinity, EndpointsApi, NginxSettings, SelectionSettings, Settings, SourceSettings, StopProxy, ValidateSettings,
 };
+use crate::admin::AdminSettings;
 
 /// Validates everything that the controller and `lbex render` are told. `warnings` are those found so far.
 pub fn lower(
@@ -33,7 +36,7 @@ pub fn lower(
     warnings: Vec<String>,
 ) -> Result<Settings, SettingErrors> {
     let mut reader = Reader { raw, errors: Vec::new(), warnings };
-    let (health, metrics) = (reader.health(host), reader.metrics());
+    let admin = reader.admin(host);
     let settings = Settings {
         source: reader.source(),
         namespaces: reader.namespaces(),
@@ -46,10 +49,9 @@ pub fn lower(
             ]),
         ),
         selection: reader.selection(),
-        planning: reader.planning(host, health.as_ref(), metrics),
+        planning: reader.planning(host, &admin),
         nginx: reader.nginx(environment, host),
-        health,
-        metrics,
+        admin,
         reload_interval: reader.one("reload-interval", duration(Duration::from_millis(10)..=Duration::from_secs(600))),
         stop_proxy_on_exit: reader.one("stop-proxy-on-exit", |text| match text {
             "auto" => Ok(StopProxy::Auto),
@@ -73,12 +75,12 @@ pub fn lower_for_validate(
     warnings: Vec<String>,
 ) -> Result<ValidateSettings, SettingErrors> {
     let mut reader = Reader { raw, errors: Vec::new(), warnings };
-    let (health, metrics) = (reader.health(host), reader.metrics());
+    let admin = reader.admin(host);
     let settings = ValidateSettings {
         files,
         namespaces: reader.namespaces(),
         selection: reader.selection(),
-        planning: reader.planning(host, health.as_ref(), metrics),
+        planning: reader.planning(host, &admin),
         nginx: reader.nginx(environment, host),
         logging: logging(&mut reader, environment),
         warnings: Vec::new(),
@@ -201,7 +203,7 @@ impl Reader<'_> {
         }
     }
 
-    fn planning(&mut self, host: Host, health: Option<&HealthSettings>, metrics: Option<SocketAddr>) -> PlanSettings {
+    fn planning(&mut self, host: Host, admin: &AdminSettings) -> PlanSettings {
         let timeout = || duration(Duration::from_millis(1)..=LONGEST);
         let mut given = self.each("listen-address", listen_address);
         if given.is_empty() {
@@ -209,15 +211,12 @@ impl Reader<'_> {
         }
         let (listen, warnings) = addresses::distinct(&given, host.ipv6);
         self.warnings.extend(warnings);
-        self.check_own_ports(health, metrics);
-        let reserved = |address, what| Reserved { protocol: Protocol::Tcp, address, what };
-        let health = health.into_iter().flat_map(|h| h.addresses.iter().map(|a| reserved(*a, "health")));
         PlanSettings {
             load_balancer_class: self.one("load-balancer-class", class),
             require_port: self.one("require-port", switch),
             allow_external_name: self.one("allow-external-name", switch),
             allowed_ports: self.one("allowed-ports", |text| PortRanges::parse(text).map_err(|e| e.to_string())),
-            reserved: health.chain(metrics.map(|a| reserved(a, "metrics"))).collect(),
+            reserved: self.reserved(admin),
             listen: listen.into(),
             connect_timeout: self.one("connect-timeout", timeout()),
             tcp_idle_timeout: self.one("tcp-idle-timeout", timeout()),
@@ -227,14 +226,6 @@ impl Reader<'_> {
     }
 
     fn nginx(&mut self, environment: &Environment, host: Host) -> NginxSettings {
-        let binary = self.one("nginx", |text| match text {
-            "auto" => Ok(NginxBinary::Auto),
-            "system" => Ok(NginxBinary::System),
-            "embedded" if cfg!(feature = "embedded-nginx") => Ok(NginxBinary::Embedded),
-            "embedded" => Err("this build of LBEX has no NGINX in it".to_owned()),
-            text if text.contains('/') => path(text).map(NginxBinary::Path),
-            _ => Err(String::new()),
-        });
         let prefix = match self.given("nginx-prefix") {
             Some(_) => self.maybe("nginx-prefix", |text| {
                 path(text).and_then(|path| if is_plain(&path) { Ok(path) } else { Err(String::new()) })
@@ -243,10 +234,22 @@ impl Reader<'_> {
         };
         let timeout = or_off(duration(Duration::from_secs(1)..=LONGEST));
         NginxSettings {
-            binary,
+            #[cfg(feature = "backend-nginx")]
+            choice: self.nginx_choice(),
             prefix: prefix.unwrap_or_default(),
             worker_shutdown_timeout: self.one("worker-shutdown-timeout", timeout),
         }
+    }
+
+    #[cfg(feature = "backend-nginx")]
+    fn nginx_choice(&mut self) -> NginxChoice {
+        self.one("nginx", |text| match text.parse().map_err(|_| String::new())? {
+            NginxChoice::Embedded if !cfg!(feature = "embedded-nginx") => {
+                Err("this build of LBEX has no NGINX in it".to_owned())
+            }
+            NginxChoice::Path(_) => path(text).map(NginxChoice::Path),
+            choice => Ok(choice),
+        })
     }
 
     fn default_prefix(&mut self, environment: &Environment, host: Host) -> Option<PathBuf> {
@@ -269,26 +272,32 @@ impl Reader<'_> {
         None
     }
 
-    fn health(&mut self, host: Host) -> Option<HealthSettings> {
-        let port = self.one("health-port", port);
+    fn admin(&mut self, host: Host) -> AdminSettings {
+        let port = self.one("health-port", port_or_any);
         let address = self.maybe("health-address", listen_address).flatten();
         let addresses = address.map_or_else(|| addresses::all(host.ipv6), |address| vec![address]);
-        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
-        self.one("health-check", switch).then_some(HealthSettings { addresses })
-    }
-
-    fn metrics(&mut self) -> Option<SocketAddr> {
-        self.one("metrics-address", or_off(socket_address))
-    }
-
-    /// Health and metrics cannot share a port. Looked at before anything is bound, so that the message can say what to change.
-    fn check_own_ports(&mut self, health: Option<&HealthSettings>, metrics: Option<SocketAddr>) {
-        let (Some(health), Some(metrics)) = (health, metrics) else { return };
-        let reserved = Reserved { protocol: Protocol::Tcp, address: metrics, what: "metrics" };
-        let taken = health.addresses.iter().find(|a| reserved.covers(Protocol::Tcp, a.ip(), a.port()));
-        if let Some(&health) = taken {
-            self.errors.push(SettingError::SharedPort { health, metrics });
+        let health = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        AdminSettings {
+            health: if self.one("health-check", switch) { health } else { Vec::new() },
+            metrics: self.one("metrics-address", or_off(socket_address)),
         }
+    }
+
+    /// What Services cannot have because LBEX itself listens there. Health and metrics cannot share a port either: looked at
+    /// before anything is bound, so that the message can say what to change.
+    fn reserved(&mut self, admin: &AdminSettings) -> Vec<Reserved> {
+        let reserved = |address, what| Reserved { protocol: Protocol::Tcp, address, what };
+        let mut all: Vec<_> = admin.health.iter().map(|a| reserved(*a, "health")).collect();
+        if let Some(metrics) = admin.metrics.map(|a| reserved(a, "metrics")) {
+            let (ip, port) = (metrics.address.ip(), metrics.address.port());
+            if let Some(taken) = all.iter().find(|h| port != 0 && h.covers(Protocol::Tcp, ip, port)) {
+                let (health, metrics) = (taken.address, metrics.address);
+                self.errors.push(SettingError::SharedPort { health, metrics });
+            }
+            all.push(metrics);
+        }
+        all.retain(|r| r.address.port() != 0);
+        all
     }
 
     fn backend(&mut self) {

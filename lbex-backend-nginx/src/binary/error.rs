@@ -103,27 +103,18 @@ pub enum BinaryError {
 impl BinaryError {
     /// Whether the program is there and does not run on this host (another C library, a `noexec` mount).
     pub(super) fn does_not_run_here(&self) -> bool {
-        matches!(
-            self,
-            Self::Run { .. } | Self::NotNginx { .. } | Self::TimedOut { .. }
-        )
+        matches!(self, Self::Run { .. } | Self::NotNginx { .. } | Self::TimedOut { .. })
     }
 }
 
 fn folders(paths: &[PathBuf]) -> String {
-    paths
-        .iter()
-        .map(|p| p.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn run_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => " (is the file system mounted noexec?)",
-        io::ErrorKind::NotFound => {
-            " (the file is there, the loader or C library that it wants is not)"
-        }
+        io::ErrorKind::NotFound => " (the file is there, the loader or C library that it wants is not)",
         _ => "",
     }
 }

@@ -8,19 +8,13 @@ use std::time::Duration;
 
 use super::version::StreamBuild;
 use super::{
-    BinaryError, NginxBinary, NginxCapabilities, NginxChoice, NginxVersion, OLDEST_VERSION, Origin,
-    StreamSupport, VersionReport,
+    BinaryError, NginxBinary, NginxCapabilities, NginxChoice, NginxVersion, OLDEST_VERSION, Origin, StreamSupport,
+    VersionReport,
 };
 use crate::embedded::{Embedded, embedded};
 
 /// Where packages put NGINX; an ordinary user's `PATH` often lacks these.
-const USUAL_FOLDERS: &[&str] = &[
-    "/usr/sbin",
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/bin",
-    "/usr/local/nginx/sbin",
-];
+const USUAL_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin", "/usr/local/nginx/sbin"];
 
 /// How long `nginx -V` may take.
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
@@ -68,19 +62,11 @@ impl Candidate {
 /// Finds the NGINX of `--nginx`; an installed one is asked for its version and modules (`nginx -V`).
 pub async fn find(choice: &NginxChoice) -> Result<Candidate, BinaryError> {
     match (choice, embedded()) {
-        (NginxChoice::Auto, Some(embedded)) => Ok(Candidate::Embedded {
-            embedded,
-            or_system: true,
-        }),
-        (NginxChoice::Embedded, Some(embedded)) => Ok(Candidate::Embedded {
-            embedded,
-            or_system: false,
-        }),
+        (NginxChoice::Auto, Some(embedded)) => Ok(Candidate::Embedded { embedded, or_system: true }),
+        (NginxChoice::Embedded, Some(embedded)) => Ok(Candidate::Embedded { embedded, or_system: false }),
         (NginxChoice::Embedded, None) => Err(BinaryError::NotEmbedded),
         (NginxChoice::Auto | NginxChoice::System, _) => Ok(Candidate::System(find_system().await?)),
-        (NginxChoice::Path(path), _) => Ok(Candidate::System(
-            inspect(&program(path)?, Origin::System).await?,
-        )),
+        (NginxChoice::Path(path), _) => Ok(Candidate::System(inspect(&program(path)?, Origin::System).await?)),
     }
 }
 
@@ -93,11 +79,7 @@ pub(super) async fn find_system() -> Result<NginxBinary, BinaryError> {
             folders.push(folder);
         }
     }
-    match folders
-        .iter()
-        .map(|folder| folder.join("nginx"))
-        .find(|path| is_program(path))
-    {
+    match folders.iter().map(|folder| folder.join("nginx")).find(|path| is_program(path)) {
         Some(path) => inspect(&path, Origin::System).await,
         None => Err(BinaryError::NotFound { looked_in: folders }),
     }
@@ -108,18 +90,12 @@ pub(super) async fn inspect(path: &Path, origin: Origin) -> Result<NginxBinary, 
     let report = read_version(path).await?;
     let path = path.to_owned();
     if report.version < OLDEST_VERSION {
-        return Err(BinaryError::TooOld {
-            path,
-            version: report.version,
-        });
+        return Err(BinaryError::TooOld { path, version: report.version });
     }
     let stream = match report.stream() {
         StreamBuild::BuiltIn => StreamSupport::BuiltIn,
         StreamBuild::Absent => {
-            return Err(BinaryError::NoStream {
-                path,
-                version: report.version,
-            });
+            return Err(BinaryError::NoStream { path, version: report.version });
         }
         StreamBuild::Dynamic(module) if module.is_file() => StreamSupport::Dynamic { module },
         StreamBuild::Dynamic(module) => return Err(BinaryError::ModuleMissing { path, module }),
@@ -141,28 +117,17 @@ async fn read_version(path: &Path) -> Result<VersionReport, BinaryError> {
     command.arg("-V").stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(VERSION_LIMIT, command.output())
         .await
-        .map_err(|_| BinaryError::TimedOut {
-            path: path.to_owned(),
-            limit: VERSION_LIMIT,
-        })?
-        .map_err(|source| BinaryError::Run {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|_| BinaryError::TimedOut { path: path.to_owned(), limit: VERSION_LIMIT })?
+        .map_err(|source| BinaryError::Run { path: path.to_owned(), source })?;
     let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stdout));
-    VersionReport::parse(&text).ok_or_else(|| BinaryError::NotNginx {
-        path: path.to_owned(),
-        output: text.chars().take(400).collect(),
-    })
+    VersionReport::parse(&text)
+        .ok_or_else(|| BinaryError::NotNginx { path: path.to_owned(), output: text.chars().take(400).collect() })
 }
 
 /// The path of `--nginx PATH`, absolute, if a program is there.
 fn program(path: &Path) -> Result<PathBuf, BinaryError> {
-    let refuse = |reason: String| BinaryError::NotAProgram {
-        path: path.to_owned(),
-        reason,
-    };
+    let refuse = |reason: String| BinaryError::NotAProgram { path: path.to_owned(), reason };
     let metadata = path.metadata().map_err(|e| refuse(e.to_string()))?;
     if !metadata.is_file() {
         return Err(refuse("it is not a file".to_owned()));
@@ -174,8 +139,7 @@ fn program(path: &Path) -> Result<PathBuf, BinaryError> {
 }
 
 fn is_program(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -198,8 +162,7 @@ mod tests {
         // A file that another test's fork still holds open for writing cannot be run for a moment.
         loop {
             match find(&NginxChoice::Path(path.clone())).await {
-                Err(BinaryError::Run { source, .. })
-                    if source.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+                Err(BinaryError::Run { source, .. }) if source.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
                 other => break other.expect_err("it is refused").to_string(),
             }
         }
@@ -209,10 +172,7 @@ mod tests {
     async fn what_is_missing_is_named_with_the_package_that_has_it() {
         let version = "nginx version: nginx/1.22.1\nconfigure arguments: --prefix=/nowhere";
         let missing = error_of(&format!("{version} --with-stream=dynamic")).await;
-        assert!(
-            missing.contains("/nowhere/modules/ngx_stream_module.so is missing"),
-            "{missing}"
-        );
+        assert!(missing.contains("/nowhere/modules/ngx_stream_module.so is missing"), "{missing}");
         assert!(missing.contains("libnginx-mod-stream"), "{missing}");
         let absent = error_of(version).await;
         assert!(absent.contains("without the stream module"), "{absent}");
@@ -221,38 +181,23 @@ mod tests {
     #[tokio::test]
     async fn an_old_nginx_and_another_program_are_refused() {
         let old = error_of("nginx version: nginx/1.14.2\nconfigure arguments: --with-stream").await;
-        assert!(
-            old.contains("NGINX 1.14.2; LBEX needs 1.18.0 or later"),
-            "{old}"
-        );
+        assert!(old.contains("NGINX 1.14.2; LBEX needs 1.18.0 or later"), "{old}");
         let other = error_of("Apache/2.4").await;
         assert!(other.contains("does not answer as NGINX does"), "{other}");
     }
 
     #[tokio::test]
     async fn a_path_that_is_no_program_is_refused_with_the_flag_and_the_reason() {
-        let missing = find(&NginxChoice::Path("/nowhere/nginx".into()))
-            .await
-            .expect_err("not there")
-            .to_string();
+        let missing = find(&NginxChoice::Path("/nowhere/nginx".into())).await.expect_err("not there").to_string();
         assert!(missing.starts_with("--nginx /nowhere/nginx: "), "{missing}");
-        let folder = find(&NginxChoice::Path("/tmp".into()))
-            .await
-            .expect_err("a folder")
-            .to_string();
+        let folder = find(&NginxChoice::Path("/tmp".into())).await.expect_err("a folder").to_string();
         assert!(folder.contains("not a file"), "{folder}");
     }
 
     #[test]
     fn least_time_and_resolve_depend_on_version_or_plus() {
-        let of = |major, minor, patch, plus| {
-            NginxCapabilities::of(NginxVersion::new(major, minor, patch), plus, false)
-        };
-        assert!(
-            !of(1, 30, 9, false).least_time
-                && of(1, 31, 0, false).least_time
-                && of(1, 21, 0, true).least_time
-        );
+        let of = |major, minor, patch, plus| NginxCapabilities::of(NginxVersion::new(major, minor, patch), plus, false);
+        assert!(!of(1, 30, 9, false).least_time && of(1, 31, 0, false).least_time && of(1, 21, 0, true).least_time);
         assert!(!of(1, 27, 2, false).upstream_resolve && of(1, 27, 3, false).upstream_resolve);
         assert!(!of(1, 19, 4, false).error_log_flag && of(1, 19, 5, false).error_log_flag);
     }

@@ -20,10 +20,7 @@ impl Candidate {
     pub async fn install(self, layout: &Layout) -> Result<NginxBinary, BinaryError> {
         let (embedded, or_system) = match self {
             Self::System(binary) => return Ok(binary),
-            Self::Embedded {
-                embedded,
-                or_system,
-            } => (embedded, or_system),
+            Self::Embedded { embedded, or_system } => (embedded, or_system),
         };
         let folder = layout.bin_dir();
         let path = proc::blocking(move || write_embedded(&embedded, &folder)).await?;
@@ -49,11 +46,7 @@ fn write_embedded(embedded: &Embedded, folder: &Path) -> Result<PathBuf, BinaryE
             write_atomically(&path, embedded.bytes)?;
         }
         Err(source) => {
-            return Err(BinaryError::Install {
-                verb: "read",
-                path,
-                source,
-            });
+            return Err(BinaryError::Install { verb: "read", path, source });
         }
     }
     remove_others(folder, &path);
@@ -75,28 +68,18 @@ fn is_sound(path: &Path, embedded: &Embedded) -> io::Result<bool> {
 fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), BinaryError> {
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o700)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(&temporary)?;
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(0o755))?;
         file.sync_all()?;
         drop(file);
         fs::rename(&temporary, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
     write().map_err(|source| {
         // Nothing may be left of a write that failed; that it cannot be removed either is no news.
         let _ = fs::remove_file(&temporary);
-        BinaryError::Install {
-            verb: "write",
-            path: path.to_owned(),
-            source,
-        }
+        BinaryError::Install { verb: "write", path: path.to_owned(), source }
     })
 }
 
@@ -107,14 +90,10 @@ fn remove_others(folder: &Path, keep: &Path) {
     };
     let running = proc::running_executables();
     for path in entries.flatten().map(|entry| entry.path()) {
-        let ours = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with("nginx-"));
-        if ours && path != keep && !running.contains(&path) {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "failed to remove an older NGINX");
-            }
+        let ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("nginx-"));
+        let superfluous = ours && path != keep && !running.contains(&path);
+        if superfluous && let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "failed to remove an older NGINX");
         }
     }
 }
@@ -133,11 +112,7 @@ mod tests {
 
     fn example() -> Embedded {
         let hash = hex(&Sha256::digest(b"nginx"));
-        Embedded {
-            bytes: b"nginx",
-            version: "1.28.3",
-            sha256: Box::leak(hash.into_boxed_str()),
-        }
+        Embedded { bytes: b"nginx", version: "1.28.3", sha256: Box::leak(hash.into_boxed_str()) }
     }
 
     #[test]
@@ -145,21 +120,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let embedded = example();
         let path = write_embedded(&embedded, folder.path()).expect("written");
-        assert_eq!(
-            path.file_name().and_then(|n| n.to_str()),
-            Some(embedded.file_name().as_str())
-        );
-        assert_eq!(
-            path.metadata().expect("there").permissions().mode() & 0o7777,
-            0o755
-        );
+        assert_eq!(path.file_name().and_then(|n| n.to_str()), Some(embedded.file_name().as_str()));
+        assert_eq!(path.metadata().expect("there").permissions().mode() & 0o7777, 0o755);
 
         let first = path.metadata().expect("there").modified().expect("a time");
         write_embedded(&embedded, folder.path()).expect("kept");
-        assert_eq!(
-            path.metadata().expect("there").modified().expect("a time"),
-            first
-        );
+        assert_eq!(path.metadata().expect("there").modified().expect("a time"), first);
 
         fs::write(&path, b"damaged").expect("damaged");
         write_embedded(&embedded, folder.path()).expect("written again");
@@ -169,10 +135,7 @@ mod tests {
     #[test]
     fn others_that_nothing_runs_are_removed_and_foreign_files_stay() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (old, foreign) = (
-            folder.path().join("nginx-1.20.0-abc"),
-            folder.path().join("nginx"),
-        );
+        let (old, foreign) = (folder.path().join("nginx-1.20.0-abc"), folder.path().join("nginx"));
         fs::write(&old, b"old").expect("written");
         fs::write(&foreign, b"launcher").expect("written");
         write_embedded(&example(), folder.path()).expect("written");
@@ -181,9 +144,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_cannot_be_written_is_named() {
-        let error = write_embedded(&example(), Path::new("/proc/nowhere"))
-            .expect_err("no such folder")
-            .to_string();
+        let error = write_embedded(&example(), Path::new("/proc/nowhere")).expect_err("no such folder").to_string();
         assert!(error.contains("/proc/nowhere/nginx-1.28.3-"), "{error}");
     }
 }

@@ -41,9 +41,7 @@ impl std::str::FromStr for NginxChoice {
             "embedded" => Ok(Self::Embedded),
             "system" => Ok(Self::System),
             path if path.contains('/') => Ok(Self::Path(PathBuf::from(path))),
-            _ => Err(format!(
-                "`{text}` is none of auto, embedded, system, or a path such as /usr/sbin/nginx"
-            )),
+            _ => Err(format!("`{text}` is none of auto, embedded, system, or a path such as /usr/sbin/nginx")),
         }
     }
 }
@@ -83,10 +81,7 @@ impl StreamSupport {
 
 /// What an NGINX can do beyond what every version since [`OLDEST_VERSION`] can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent yes/no properties of a binary"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent yes/no properties of a binary")]
 pub struct NginxCapabilities {
     /// The commercial NGINX Plus.
     pub plus: bool,

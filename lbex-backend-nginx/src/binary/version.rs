@@ -18,11 +18,7 @@ pub struct NginxVersion {
 impl NginxVersion {
     /// `major.minor.patch`.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self {
-            major,
-            minor,
-            patch,
-        }
+        Self { major, minor, patch }
     }
 }
 
@@ -68,16 +64,9 @@ pub(super) enum StreamBuild {
 impl VersionReport {
     /// Reads the output of `nginx -V`; `None` if it is not NGINX's.
     pub fn parse(output: &str) -> Option<Self> {
-        let banner = output
-            .lines()
-            .find_map(|line| line.split_once(" version: "))?
-            .1
-            .trim();
+        let banner = output.lines().find_map(|line| line.split_once(" version: "))?.1.trim();
         let number = banner.split_once('/')?.1.split([' ', '-', '(']).next()?;
-        let arguments = output
-            .lines()
-            .find_map(|line| line.strip_prefix("configure arguments:"))
-            .unwrap_or_default();
+        let arguments = output.lines().find_map(|line| line.strip_prefix("configure arguments:")).unwrap_or_default();
         Some(Self {
             version: number.parse().ok()?,
             banner: banner.to_owned(),
@@ -92,16 +81,11 @@ impl VersionReport {
 
     /// Whether `configure` had exactly this flag.
     pub fn has_flag(&self, flag: &str) -> bool {
-        self.configure_arguments
-            .iter()
-            .any(|argument| argument == flag)
+        self.configure_arguments.iter().any(|argument| argument == flag)
     }
 
     fn value(&self, flag: &str) -> Option<&str> {
-        self.configure_arguments
-            .iter()
-            .rev()
-            .find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
+        self.configure_arguments.iter().rev().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='))
     }
 
     pub(super) fn stream(&self) -> StreamBuild {
@@ -149,10 +133,7 @@ mod tests {
         let report = VersionReport::parse(DEBIAN).expect("it is NGINX");
         assert_eq!(report.version, NginxVersion::new(1, 22, 1));
         assert_eq!(report.configure_arguments[0], "--with-cc-opt=-g -O2 -fPIC");
-        assert_eq!(
-            report.stream(),
-            StreamBuild::Dynamic("/usr/lib/nginx/modules/ngx_stream_module.so".into())
-        );
+        assert_eq!(report.stream(), StreamBuild::Dynamic("/usr/lib/nginx/modules/ngx_stream_module.so".into()));
         assert!(!report.is_plus());
     }
 
@@ -164,10 +145,8 @@ mod tests {
         .expect("plus");
         assert!(plus.is_plus());
         assert_eq!(plus.stream(), StreamBuild::BuiltIn);
-        let resty = VersionReport::parse(
-            "nginx version: openresty/1.25.3.1\nconfigure arguments: --prefix=/x",
-        )
-        .expect("resty");
+        let resty =
+            VersionReport::parse("nginx version: openresty/1.25.3.1\nconfigure arguments: --prefix=/x").expect("resty");
         assert_eq!(resty.version, NginxVersion::new(1, 25, 3));
         assert_eq!(resty.stream(), StreamBuild::Absent);
     }

@@ -24,37 +24,21 @@ pub(super) fn path_is_usable(path: &Path) -> Result<(), PrefixError> {
     let socket = Layout::new(&root).generation_socket();
     let length = socket.as_os_str().len();
     if length > LONGEST_SOCKET_PATH {
-        return Err(PrefixError::TooLong {
-            root,
-            socket,
-            length,
-        });
+        return Err(PrefixError::TooLong { root, socket, length });
     }
     Ok(())
 }
 
 /// Creates the prefix where it is missing; answers its path, absolute and without symbolic links.
 pub(super) fn create_root(path: &Path) -> Result<PathBuf, PrefixError> {
-    let error = |verb| {
-        move |source| PrefixError::Io {
-            verb,
-            path: path.to_owned(),
-            source,
-        }
-    };
+    let error = |verb| move |source| PrefixError::Io { verb, path: path.to_owned(), source };
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
-            return Err(PrefixError::NotADirectory {
-                path: path.to_owned(),
-            });
+            return Err(PrefixError::NotADirectory { path: path.to_owned() });
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(path)
-                .map_err(error("create"))?;
+            DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(error("create"))?;
         }
         Err(e) => return Err(error("read")(e)),
     }
@@ -70,57 +54,35 @@ pub(super) fn create_folder(path: &Path) -> Result<(), PrefixError> {
         // A link to a folder would lead out of the prefix: it counts as not being one.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match path.symlink_metadata() {
             Ok(metadata) if metadata.is_dir() => Ok(()),
-            Ok(_) => Err(PrefixError::NotADirectory {
-                path: path.to_owned(),
-            }),
-            Err(source) => Err(PrefixError::Io {
-                verb: "read",
-                path: path.to_owned(),
-                source,
-            }),
+            Ok(_) => Err(PrefixError::NotADirectory { path: path.to_owned() }),
+            Err(source) => Err(PrefixError::Io { verb: "read", path: path.to_owned(), source }),
         },
-        Err(source) => Err(PrefixError::Io {
-            verb: "create",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(PrefixError::Io { verb: "create", path: path.to_owned(), source }),
     }
 }
 
 /// Gives a folder of our own exactly `mode`; accepts one of root's that only its group can write to besides
 /// (a volume that a container was given); refuses everything else.
 pub(super) fn make_safe(path: &Path, mode: u32) -> Result<(), PrefixError> {
-    let metadata = fs::metadata(path).map_err(|source| PrefixError::Io {
-        verb: "read",
-        path: path.to_owned(),
-        source,
-    })?;
+    let metadata =
+        fs::metadata(path).map_err(|source| PrefixError::Io { verb: "read", path: path.to_owned(), source })?;
     let (owner, ours) = (Uid::from_raw(metadata.uid()), geteuid());
     let now = metadata.permissions().mode() & 0o7777;
     if owner == ours {
         if now & 0o777 != mode {
-            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| {
-                PrefixError::Io {
-                    verb: "set the permissions of",
-                    path: path.to_owned(),
-                    source,
-                }
+            fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|source| PrefixError::Io {
+                verb: "set the permissions of",
+                path: path.to_owned(),
+                source,
             })?;
         }
         return Ok(());
     }
     if !owner.is_root() {
-        return Err(PrefixError::ForeignOwner {
-            path: path.to_owned(),
-            owner: owner.as_raw(),
-            ours: ours.as_raw(),
-        });
+        return Err(PrefixError::ForeignOwner { path: path.to_owned(), owner: owner.as_raw(), ours: ours.as_raw() });
     }
     if now & 0o002 != 0 {
-        return Err(PrefixError::WritableByAll {
-            path: path.to_owned(),
-            mode: now,
-        });
+        return Err(PrefixError::WritableByAll { path: path.to_owned(), mode: now });
     }
     Ok(())
 }

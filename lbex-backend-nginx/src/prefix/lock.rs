@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::PrefixError;
 use crate::process::proc;
@@ -39,9 +39,7 @@ impl fmt::Display for Holder {
 }
 
 fn ago(since: u64) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let seconds = now.saturating_sub(since);
     match seconds {
         0..120 => format!("{seconds} seconds ago"),
@@ -54,18 +52,25 @@ fn ago(since: u64) -> String {
 /// the descriptor is close-on-exec, so the NGINX that outlives LBEX does not hold it.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// A holder that is just ending may keep the lock for an instant, as may a child that it was just starting.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Drop for Lock {
+    /// Unlocks instead of only closing: a child that another thread is just starting has a copy of the descriptor
+    /// until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "the prefix's lock goes with its file");
+        }
+    }
 }
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, PrefixError> {
-        let failed = |verb| {
-            move |source| PrefixError::Io {
-                verb,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let failed = |verb| move |source| PrefixError::Io { verb, path: path.to_owned(), source };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -74,24 +79,25 @@ impl Lock {
             .mode(0o644)
             .open(path)
             .map_err(failed("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(PrefixError::Locked {
-                    path: path.to_owned(),
-                    holder: read_holder(&mut file),
-                });
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(PrefixError::Locked { path: path.to_owned(), holder: read_holder(&mut file) });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs());
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| write!(file, "pid={}\nsince={since}\n", std::process::id()))
             .map_err(failed("write"))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -101,17 +107,12 @@ fn read_holder(file: &mut File) -> Holder {
     if let Err(error) = file.take(4096).read_to_string(&mut text) {
         tracing::debug!(%error, "the lock file does not say who holds it");
     }
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-    };
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     let pid = value("pid").and_then(|pid| pid.parse().ok());
     Holder {
         pid,
         since: value("since").and_then(|since| since.parse().ok()),
-        command: pid
-            .filter(|pid| holds(*pid, file))
-            .and_then(proc::command_line),
+        command: pid.filter(|pid| holds(*pid, file)).and_then(proc::command_line),
     }
 }
 

@@ -140,11 +140,7 @@ impl Prefix {
             checks::make_safe(&folder, mode)?;
         }
         let warnings = checks::dangers_above(layout.root());
-        Ok(Self {
-            layout,
-            warnings,
-            _lock: lock,
-        })
+        Ok(Self { layout, warnings, _lock: lock })
     }
 
     /// The paths inside.

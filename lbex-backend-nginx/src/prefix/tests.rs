@@ -27,10 +27,7 @@ fn a_second_holder_is_told_who_the_first_is_and_gets_it_afterwards() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let first = Prefix::open(folder.path()).expect("opened");
     let error = Prefix::open(folder.path()).expect_err("locked").to_string();
-    assert!(
-        error.contains(&format!("process {}", std::process::id())),
-        "{error}"
-    );
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     let command = std::env::args().next().expect("a name");
     assert!(error.contains(&command), "{error}");
     drop(first);
@@ -38,18 +35,15 @@ fn a_second_holder_is_told_who_the_first_is_and_gets_it_afterwards() {
 }
 
 #[test]
-fn a_child_process_does_not_keep_the_lock() {
+fn a_child_process_has_no_part_in_the_lock() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let first = Prefix::open(folder.path()).expect("opened");
-    let mut child = std::process::Command::new("sleep")
-        .arg("60")
-        .spawn()
-        .expect("started");
-    drop(first);
-    let again = Prefix::open(folder.path());
+    let prefix = Prefix::open(folder.path()).expect("opened");
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("started");
+    let files = fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its files");
+    let open: Vec<_> = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
     child.kill().expect("ended");
     child.wait().expect("reaped");
-    again.expect("the child has no part in the lock");
+    assert!(!open.contains(&prefix.layout().lock_file()), "{open:?}");
 }
 
 #[test]
@@ -57,10 +51,7 @@ fn a_prefix_too_long_for_its_sockets_is_refused_with_the_numbers() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let long = folder.path().join("x".repeat(100));
     let error = Prefix::open(&long).expect_err("too long").to_string();
-    assert!(
-        error.contains("at most 107 bytes") && error.contains("generation.sock"),
-        "{error}"
-    );
+    assert!(error.contains("at most 107 bytes") && error.contains("generation.sock"), "{error}");
     assert!(!long.exists(), "nothing is created before it is refused");
 }
 
@@ -76,27 +67,16 @@ fn loose_permissions_of_our_own_are_tightened() {
 fn files_and_links_in_place_of_folders_are_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("file"), "").expect("written");
-    assert!(matches!(
-        Prefix::open(&folder.path().join("file")),
-        Err(PrefixError::NotADirectory { .. })
-    ));
+    assert!(matches!(Prefix::open(&folder.path().join("file")), Err(PrefixError::NotADirectory { .. })));
     std::os::unix::fs::symlink("/tmp", folder.path().join("conf")).expect("linked");
-    assert!(matches!(
-        Prefix::open(folder.path()),
-        Err(PrefixError::NotADirectory { .. })
-    ));
+    assert!(matches!(Prefix::open(folder.path()), Err(PrefixError::NotADirectory { .. })));
 }
 
 #[test]
 fn a_path_that_could_end_a_directive_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let error = Prefix::open(&folder.path().join("a;b"))
-        .expect_err("refused")
-        .to_string();
-    assert!(
-        error.contains("cannot stand in NGINX's configuration"),
-        "{error}"
-    );
+    let error = Prefix::open(&folder.path().join("a;b")).expect_err("refused").to_string();
+    assert!(error.contains("cannot stand in NGINX's configuration"), "{error}");
 }
 
 #[test]
@@ -107,23 +87,9 @@ fn a_folder_of_another_user_is_refused_and_one_above_is_warned_of() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let inner = folder.path().join("inner");
     fs::create_dir(&inner).expect("created");
-    chown(
-        folder.path(),
-        Some(Uid::from_raw(4242)),
-        Some(Gid::from_raw(4242)),
-    )
-    .expect("given away");
-    let error = Prefix::open(folder.path())
-        .expect_err("refused")
-        .to_string();
+    chown(folder.path(), Some(Uid::from_raw(4242)), Some(Gid::from_raw(4242))).expect("given away");
+    let error = Prefix::open(folder.path()).expect_err("refused").to_string();
     assert!(error.contains("belongs to user 4242"), "{error}");
     let prefix = Prefix::open(&inner).expect("its own folder is ours");
-    assert!(
-        prefix
-            .warnings()
-            .iter()
-            .any(|w| w.contains("belongs to user 4242")),
-        "{:?}",
-        prefix.warnings()
-    );
+    assert!(prefix.warnings().iter().any(|w| w.contains("belongs to user 4242")), "{:?}", prefix.warnings());
 }

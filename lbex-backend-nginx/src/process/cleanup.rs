@@ -52,25 +52,17 @@ impl Nginx {
         let layout = self.layout.clone();
         let draining = proc::blocking(move || proc::nginx_processes(&layout)).await;
         let draining = draining.into_iter().map(|p| p.id.pid).collect();
-        Ok(Cleaned {
-            orphans: orphans.into_iter().map(|id| id.pid).collect(),
-            draining,
-            files,
-        })
+        Ok(Cleaned { orphans: orphans.into_iter().map(|id| id.pid).collect(), draining, files })
     }
 
     /// Processes of the prefix that (may) accept connections.
     async fn accepting(&self) -> Vec<ProcessId> {
         let layout = self.layout.clone();
         let processes = proc::blocking(move || proc::nginx_processes(&layout)).await;
-        processes
-            .into_iter()
-            .filter(|p| p.role != Role::ShuttingDown)
-            .map(|p| p.id)
-            .collect()
+        processes.into_iter().filter(|p| p.role != Role::ShuttingDown).map(|p| p.id).collect()
     }
 
-    async fn release_ports(&self, mut orphans: Vec<ProcessId>) -> Result<(), ProcessError> {
+    pub(super) async fn release_ports(&self, mut orphans: Vec<ProcessId>) -> Result<(), ProcessError> {
         for (signal, patience) in PATIENCE {
             if orphans.is_empty() {
                 return Ok(());
@@ -91,9 +83,7 @@ impl Nginx {
         if orphans.is_empty() {
             return Ok(());
         }
-        Err(ProcessError::OrphansRemain {
-            pids: orphans.into_iter().map(|id| id.pid).collect(),
-        })
+        Err(ProcessError::OrphansRemain { pids: orphans.into_iter().map(|id| id.pid).collect() })
     }
 }
 
@@ -106,11 +96,7 @@ fn remove_stale_files(layout: &Layout) -> Result<Vec<PathBuf>, ProcessError> {
         }
     }
     let folder = layout.run_dir();
-    let entries = fs::read_dir(&folder).map_err(|source| ProcessError::Io {
-        verb: "read",
-        path: folder,
-        source,
-    })?;
+    let entries = fs::read_dir(&folder).map_err(|source| ProcessError::Io { verb: "read", path: folder, source })?;
     for entry in entries.flatten() {
         let path = entry.path();
         let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
@@ -129,11 +115,7 @@ fn remove(path: &Path) -> Result<bool, ProcessError> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(ProcessError::Io {
-            verb: "remove",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(ProcessError::Io { verb: "remove", path: path.to_owned(), source }),
     }
 }
 
@@ -154,20 +136,10 @@ mod tests {
         let _used = UnixListener::bind(layout.run_dir().join("used.sock")).expect("bound");
         let _datagram = UnixDatagram::bind(layout.run_dir().join("datagram.sock")).expect("bound");
 
-        let cleaned = Nginx::new(layout.clone())
-            .clean_up()
-            .await
-            .expect("cleaned");
-        assert_eq!(
-            cleaned.files,
-            [layout.pid_file(), layout.generation_socket()]
-        );
+        let cleaned = Nginx::new(layout.clone()).clean_up().await.expect("cleaned");
+        assert_eq!(cleaned.files, [layout.pid_file(), layout.generation_socket()]);
         assert!(cleaned.orphans.is_empty());
-        let mut left: Vec<_> = fs::read_dir(layout.run_dir())
-            .expect("read")
-            .flatten()
-            .map(|e| e.file_name())
-            .collect();
+        let mut left: Vec<_> = fs::read_dir(layout.run_dir()).expect("read").flatten().map(|e| e.file_name()).collect();
         left.sort();
         assert_eq!(left, ["datagram.sock", "kept", "used.sock"]);
     }

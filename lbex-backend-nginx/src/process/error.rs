@@ -73,9 +73,7 @@ pub enum ProcessError {
         lines: Vec<LogLine>,
     },
     /// A signal could not be sent: the NGINX is another user's.
-    #[error(
-        "failed to send {signal} to process {pid} of NGINX: {source} (was it started by another user?)"
-    )]
+    #[error("failed to send {signal} to process {pid} of NGINX: {source} (was it started by another user?)")]
     Signal {
         /// The signal's name.
         signal: &'static str,
@@ -91,9 +89,7 @@ pub enum ProcessError {
         pids: Vec<i32>,
     },
     /// The master that was replaced last still finishes its connections, and NGINX upgrades only one step at a time.
-    #[error(
-        "NGINX cannot be upgraded yet: the master before it (process {pid}) still finishes its connections"
-    )]
+    #[error("NGINX cannot be upgraded yet: the master before it (process {pid}) still finishes its connections")]
     UpgradePending {
         /// The old master.
         pid: i32,
@@ -112,24 +108,13 @@ fn joined(lines: &[LogLine]) -> String {
     if lines.is_empty() {
         return "it said nothing".to_owned();
     }
-    lines
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    lines.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn said(said: &[LogLine]) -> String {
-    if said.is_empty() {
-        String::new()
-    } else {
-        format!("; it said: {}", joined(said))
-    }
+    if said.is_empty() { String::new() } else { format!("; it said: {}", joined(said)) }
 }
 
 fn served(answered: Option<&String>) -> String {
-    answered.map_or_else(
-        || "nothing answers".to_owned(),
-        |generation| format!("it serves {generation}"),
-    )
+    answered.map_or_else(|| "nothing answers".to_owned(), |generation| format!("it serves {generation}"))
 }

@@ -48,20 +48,11 @@ impl LogLine {
         let (level, rest) = [("[emerg] ", Level::Emerg), ("[alert] ", Level::Alert)]
             .into_iter()
             .find_map(|(tag, level)| Some((level, line.split_once(tag)?.1)))?;
-        let with_pid = rest
-            .split_once(": ")
-            .and_then(|(head, text)| Some((head.split_once('#')?.0.parse().ok()?, text)));
+        let with_pid =
+            rest.split_once(": ").and_then(|(head, text)| Some((head.split_once('#')?.0.parse().ok()?, text)));
         Some(match with_pid {
-            Some((pid, text)) => Self {
-                level,
-                pid: Some(pid),
-                text: text.to_owned(),
-            },
-            None => Self {
-                level,
-                pid: None,
-                text: rest.to_owned(),
-            },
+            Some((pid, text)) => Self { level, pid: Some(pid), text: text.to_owned() },
+            None => Self { level, pid: None, text: rest.to_owned() },
         })
     }
 
@@ -96,26 +87,15 @@ pub struct ErrorLog {
 impl ErrorLog {
     /// The log of this prefix; it need not exist yet.
     pub fn new(layout: &Layout) -> Self {
-        Self {
-            path: layout.error_log(),
-            emptied: Arc::default(),
-        }
+        Self { path: layout.error_log(), emptied: Arc::default() }
     }
 
     /// Where the log ends now.
     pub fn position(&self) -> LogPosition {
         let emptied = self.emptied.load(Ordering::Acquire);
         match std::fs::metadata(&self.path) {
-            Ok(metadata) => LogPosition {
-                inode: Some(metadata.ino()),
-                offset: metadata.len(),
-                emptied,
-            },
-            Err(_) => LogPosition {
-                inode: None,
-                offset: 0,
-                emptied,
-            },
+            Ok(metadata) => LogPosition { inode: Some(metadata.ino()), offset: metadata.len(), emptied },
+            Err(_) => LogPosition { inode: None, offset: 0, emptied },
         }
     }
 
@@ -132,9 +112,7 @@ impl ErrorLog {
             && since.offset <= metadata.len()
             && since.emptied == self.emptied.load(Ordering::Acquire);
         let start = if same { since.offset } else { 0 };
-        file.seek(SeekFrom::Start(
-            start.max(metadata.len().saturating_sub(WINDOW)),
-        ))?;
+        file.seek(SeekFrom::Start(start.max(metadata.len().saturating_sub(WINDOW))))?;
         let mut bytes = Vec::new();
         file.take(WINDOW).read_to_end(&mut bytes)?;
         Ok(LogLine::all_in(&String::from_utf8_lossy(&bytes)))
@@ -181,20 +159,12 @@ mod tests {
     }
 
     fn append(log: &ErrorLog, text: &str) {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&log.path)
-            .expect("opened");
+        let mut file = OpenOptions::new().append(true).create(true).open(&log.path).expect("opened");
         file.write_all(text.as_bytes()).expect("written");
     }
 
     fn texts(log: &ErrorLog, since: LogPosition) -> Vec<String> {
-        log.problems_since(since)
-            .expect("read")
-            .into_iter()
-            .map(|line| line.text)
-            .collect()
+        log.problems_since(since).expect("read").into_iter().map(|line| line.text).collect()
     }
 
     #[test]
@@ -204,20 +174,10 @@ mod tests {
         );
         let line = line.expect("a line");
         assert_eq!((line.level, line.pid), (Level::Emerg, Some(12)));
-        assert_eq!(
-            line.text,
-            "bind() to 0.0.0.0:80 failed (98: Address already in use)"
-        );
-        let line = LogLine::parse("nginx: [emerg] unknown directive \"x\" in /p/conf/nginx.conf:3")
-            .expect("a line");
-        assert_eq!(
-            (line.pid, line.text.as_str()),
-            (None, "unknown directive \"x\" in /p/conf/nginx.conf:3")
-        );
-        assert_eq!(
-            LogLine::parse("2026/11/23 19:05:15 [notice] 12#13: signal process started"),
-            None
-        );
+        assert_eq!(line.text, "bind() to 0.0.0.0:80 failed (98: Address already in use)");
+        let line = LogLine::parse("nginx: [emerg] unknown directive \"x\" in /p/conf/nginx.conf:3").expect("a line");
+        assert_eq!((line.pid, line.text.as_str()), (None, "unknown directive \"x\" in /p/conf/nginx.conf:3"));
+        assert_eq!(LogLine::parse("2026/11/23 19:05:15 [notice] 12#13: signal process started"), None);
     }
 
     #[test]
@@ -226,10 +186,7 @@ mod tests {
         let before = log.position();
         append(&log, "t [emerg] 1#1: first\n");
         let since = log.position();
-        append(
-            &log,
-            "t [notice] 1#1: no\nt [emerg] 1#1: second\nt [emerg] 1#1: second\n",
-        );
+        append(&log, "t [notice] 1#1: no\nt [emerg] 1#1: second\nt [emerg] 1#1: second\n");
         assert_eq!(texts(&log, since), ["second"]);
         assert_eq!(texts(&log, before), ["first", "second"]);
     }
@@ -245,30 +202,18 @@ mod tests {
 
         let since = log.position();
         assert!(log.limit_size(4).expect("emptied"));
-        append(
-            &log,
-            "t [alert] 1#1: after, and longer than the log was before\n",
-        );
-        assert_eq!(
-            texts(&log, since),
-            ["after, and longer than the log was before"]
-        );
+        append(&log, "t [alert] 1#1: after, and longer than the log was before\n");
+        assert_eq!(texts(&log, since), ["after, and longer than the log was before"]);
     }
 
     #[test]
     fn a_large_log_is_emptied_in_place_and_its_end_kept() {
         let (_folder, log) = log();
         append(&log, "0123456789");
-        let writer = OpenOptions::new()
-            .append(true)
-            .open(&log.path)
-            .expect("opened");
+        let writer = OpenOptions::new().append(true).open(&log.path).expect("opened");
         assert!(!log.limit_size(10).expect("small enough"));
         assert!(log.limit_size(4).expect("emptied"));
-        assert_eq!(
-            fs::read_to_string(log.path.with_extension("log.1")).expect("kept"),
-            "6789"
-        );
+        assert_eq!(fs::read_to_string(log.path.with_extension("log.1")).expect("kept"), "6789");
         (&writer).write_all(b"next").expect("written");
         assert_eq!(fs::read_to_string(&log.path).expect("read"), "next");
     }

@@ -59,18 +59,12 @@ impl Master {
     /// Whether it runs this very binary. `None` if this user may not see what it runs.
     pub fn runs(&self, binary: &NginxBinary) -> Option<bool> {
         let path = std::fs::canonicalize(&binary.path).unwrap_or_else(|_| binary.path.clone());
-        self.executable
-            .as_ref()
-            .map(|running| !self.executable_deleted && *running == path)
+        self.executable.as_ref().map(|running| !self.executable_deleted && *running == path)
     }
 
     /// Workers that accept no connections any more, of this master and of those before.
     pub fn draining(&self) -> usize {
-        self.workers
-            .iter()
-            .chain(&self.older_workers)
-            .filter(|worker| worker.shutting_down)
-            .count()
+        self.workers.iter().chain(&self.older_workers).filter(|worker| worker.shutting_down).count()
     }
 
     /// All workers, of this master and of those before.
@@ -142,8 +136,7 @@ impl Nginx {
     pub async fn is_running(&self) -> bool {
         let layout = self.layout.clone();
         proc::blocking(move || {
-            let named = proc::read_pid_file(&layout.pid_file())
-                .and_then(|pid| proc::nginx_process(pid, &layout));
+            let named = proc::read_pid_file(&layout.pid_file()).and_then(|pid| proc::nginx_process(pid, &layout));
             named.is_some_and(|process| process.role == Role::Master) || status(&layout).is_some()
         })
         .await
@@ -157,24 +150,37 @@ impl Nginx {
     /// Makes NGINX take over the configuration in place (`SIGHUP`), and waits until `generation` is served and no
     /// worker of before accepts connections any more.
     ///
-    /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration.
-    pub async fn reload(
-        &self,
-        generation: &str,
-        limit: Duration,
-    ) -> Result<Confirmed, ProcessError> {
-        let deadline = Instant::now() + limit;
+    /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration. An upgrade that an LBEX
+    /// before this one began and did not finish is finished here.
+    pub async fn reload(&self, generation: &str, limit: Duration) -> Result<Confirmed, ProcessError> {
+        let begin = Instant::now();
+        let deadline = begin + limit;
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
         let since = self.log.position();
         send(master.id, Signal::SIGHUP)?;
-        let awaited = Awaited {
-            master: master.id,
-            old_workers: master.all_workers().map(|worker| worker.id).collect(),
-            generation,
-            since,
-            deadline,
-        };
-        await_generation(&self.layout, &self.log, &awaited).await
+        let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<Vec<_>>();
+        let mut awaited = Awaited { master: master.id, old_workers: ids(&master.workers), generation, since, deadline };
+        let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
+        if master.older_workers.iter().all(|worker| worker.shutting_down) {
+            return Ok(confirmed);
+        }
+        self.retire_older(&master).await?;
+        awaited.old_workers = ids(&master.older_workers);
+        await_generation(&self.layout, &self.log, &awaited).await?;
+        Ok(Confirmed { answered: confirmed.answered, complete: begin.elapsed() })
+    }
+
+    /// Tells the master before this one, or the workers that it left, to accept no more connections.
+    async fn retire_older(&self, master: &Master) -> Result<(), ProcessError> {
+        tracing::warn!(
+            pid = master.id.pid,
+            "an earlier NGINX of this prefix still accepts connections: it is told to finish"
+        );
+        if let Some(old) = master.old_master {
+            return send(old, Signal::SIGQUIT);
+        }
+        let accepting = master.older_workers.iter().filter(|worker| !worker.shutting_down);
+        self.release_ports(accepting.map(|worker| worker.id).collect()).await
     }
 }
 
@@ -182,38 +188,23 @@ impl Nginx {
 fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
     match proc::signal(id, signal) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(ProcessError::MasterEnded {
-            pid: id.pid,
-            lines: Vec::new(),
-        }),
-        Err(errno) => Err(ProcessError::Signal {
-            signal: signal.as_str(),
-            pid: id.pid,
-            source: errno.into(),
-        }),
+        Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
+        Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),
     }
 }
 
 fn status(layout: &Layout) -> Option<Master> {
     let processes = proc::nginx_processes(layout);
-    let masters: Vec<&NginxProcess> = processes
-        .iter()
-        .filter(|p| p.role == Role::Master)
-        .collect();
+    let masters: Vec<&NginxProcess> = processes.iter().filter(|p| p.role == Role::Master).collect();
     let named = proc::read_pid_file(&layout.pid_file());
     // The pid file says which; without one (somebody deleted it) it is the youngest.
     let master = masters
         .iter()
         .find(|m| Some(m.id.pid) == named)
         .or_else(|| masters.iter().max_by_key(|m| (m.id.started, m.id.pid)))?;
-    let worker = |p: &NginxProcess| Worker {
-        id: p.id,
-        shutting_down: p.role == Role::ShuttingDown,
-    };
-    let (workers, older): (Vec<_>, Vec<_>) = processes
-        .iter()
-        .filter(|p| p.role != Role::Master)
-        .partition(|p| p.parent == master.id.pid);
+    let worker = |p: &NginxProcess| Worker { id: p.id, shutting_down: p.role == Role::ShuttingDown };
+    let (workers, older): (Vec<_>, Vec<_>) =
+        processes.iter().filter(|p| p.role != Role::Master).partition(|p| p.parent == master.id.pid);
     let (executable, deleted) = proc::executable(master.id.pid).unzip();
     Some(Master {
         id: master.id,

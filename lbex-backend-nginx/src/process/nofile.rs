@@ -48,15 +48,9 @@ mod tests {
         let before = raise_file_limit(0).expect("read");
         assert_eq!(before.shortage(), 0);
         let after = raise_file_limit(before.soft + 1).expect("raised");
-        assert!(
-            after.soft == before.soft + 1 || after.soft == before.hard,
-            "{before:?} {after:?}"
-        );
+        assert!(after.soft == before.soft + 1 || after.soft == before.hard, "{before:?} {after:?}");
 
         let impossible = raise_file_limit(u64::MAX / 2).expect("read");
-        assert!(
-            impossible.shortage() > 0 && impossible.soft >= after.soft,
-            "{impossible:?}"
-        );
+        assert!(impossible.shortage() > 0 && impossible.soft >= after.soft, "{impossible:?}");
     }
 }

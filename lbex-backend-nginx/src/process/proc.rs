@@ -77,10 +77,7 @@ impl Stat {
 /// The identity of a living process; `None` if it ended.
 pub(crate) fn identify(pid: i32) -> Option<ProcessId> {
     let stat = stat(pid).filter(|stat| !stat.ended())?;
-    Some(ProcessId {
-        pid,
-        started: stat.started,
-    })
+    Some(ProcessId { pid, started: stat.started })
 }
 
 /// Whether this very process still runs.
@@ -115,12 +112,7 @@ pub(crate) fn command_line(pid: i32) -> Option<String> {
 
 /// The short name of a process (`comm`).
 pub(crate) fn name(pid: i32) -> Option<String> {
-    Some(
-        fs::read_to_string(format!("/proc/{pid}/comm"))
-            .ok()?
-            .trim_end()
-            .to_owned(),
-    )
+    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
 }
 
 fn role(title: &str) -> Option<Role> {
@@ -146,30 +138,27 @@ pub(crate) fn role_of(id: ProcessId) -> Option<Role> {
 fn works_in(pid: i32, layout: &Layout) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| a.dev() == b.dev() && a.ino() == b.ino();
     let root = fs::metadata(layout.root());
-    if let (Ok(cwd), Ok(root)) = (fs::metadata(format!("/proc/{pid}/cwd")), root) {
-        if same(&cwd, &root) {
-            return true;
-        }
+    let cwd = fs::metadata(format!("/proc/{pid}/cwd"));
+    if cwd.is_ok_and(|cwd| root.is_ok_and(|root| same(&cwd, &root))) {
+        return true;
     }
     // Started by hand from another directory: it still writes to the prefix's error log.
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return false;
     };
     let log = layout.error_log();
-    descriptors
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|target| {
-            target == log
-                || target
-                    .to_string_lossy()
-                    .strip_suffix(" (deleted)")
-                    .is_some_and(|t| Path::new(t) == log)
-        })
+    descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+        target == log || target.to_string_lossy().strip_suffix(" (deleted)").is_some_and(|t| Path::new(t) == log)
+    })
 }
 
 /// A process of NGINX that belongs to the prefix.
 pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
+    // LBEX runs every NGINX under this name. Reading the title of some other process could block: the kernel
+    // waits for that process's memory lock.
+    if !name(pid)?.starts_with("nginx") {
+        return None;
+    }
     let role = role(&title(pid)?)?;
     let id = identify(pid)?;
     let parent = stat(pid)?.parent;
@@ -182,25 +171,14 @@ pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
 /// 'master', whose parent is a master of this prefix with the same executable and no pid file names it, is
 /// reported as [`Role::Worker`] unless `keep` says that it is a master (a new binary's, in an upgrade).
 pub(crate) fn nginx_processes(layout: &Layout) -> Vec<NginxProcess> {
-    let mut found: Vec<NginxProcess> = pids()
-        .into_iter()
-        .filter_map(|pid| nginx_process(pid, layout))
-        .collect();
-    let masters: BTreeSet<i32> = found
-        .iter()
-        .filter(|p| p.role == Role::Master)
-        .map(|p| p.id.pid)
-        .collect();
+    let mut found: Vec<NginxProcess> = pids().into_iter().filter_map(|pid| nginx_process(pid, layout)).collect();
+    let masters: BTreeSet<i32> = found.iter().filter(|p| p.role == Role::Master).map(|p| p.id.pid).collect();
     let named = [layout.pid_file(), layout.old_pid_file()].map(|file| read_pid_file(&file));
     let parents: BTreeSet<i32> = found.iter().map(|p| p.parent).collect();
     for process in &mut found {
         let pid = process.id.pid;
         let is_child = masters.contains(&process.parent);
-        if process.role == Role::Master
-            && is_child
-            && !named.contains(&Some(pid))
-            && !parents.contains(&pid)
-        {
+        if process.role == Role::Master && is_child && !named.contains(&Some(pid)) && !parents.contains(&pid) {
             process.role = Role::Worker;
         }
     }
@@ -213,29 +191,18 @@ fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The number in a pid file.
 pub(crate) fn read_pid_file(path: &Path) -> Option<i32> {
-    fs::read_to_string(path)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .filter(|pid| *pid > 0)
+    fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
 /// The executable of a process, and whether that file was deleted or replaced since.
 pub(crate) fn executable(pid: i32) -> Option<(PathBuf, bool)> {
     let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    match target
-        .to_str()
-        .and_then(|text| text.strip_suffix(" (deleted)"))
-    {
+    match target.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
         Some(path) => Some((PathBuf::from(path), true)),
         None => Some((target, false)),
     }
@@ -243,26 +210,17 @@ pub(crate) fn executable(pid: i32) -> Option<(PathBuf, bool)> {
 
 /// The executables of all processes that this one may look at.
 pub(crate) fn running_executables() -> BTreeSet<PathBuf> {
-    pids()
-        .into_iter()
-        .filter_map(executable)
-        .map(|(path, _)| path)
-        .collect()
+    pids().into_iter().filter_map(executable).map(|(path, _)| path).collect()
 }
 
 /// The processes that hold one of these sockets (inode numbers), with the inode.
 pub(crate) fn holder_of_socket(inodes: &BTreeSet<u64>) -> Option<i32> {
     let holds = |pid: &i32| {
         fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|descriptors| {
-            descriptors
-                .flatten()
-                .filter_map(|entry| fs::read_link(entry.path()).ok())
-                .any(|target| {
-                    let inode = target
-                        .to_str()
-                        .and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-                    inode.is_some_and(|inode: u64| inodes.contains(&inode))
-                })
+            descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+                let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+                inode.is_some_and(|inode: u64| inodes.contains(&inode))
+            })
         })
     };
     pids().into_iter().find(holds)
@@ -308,10 +266,7 @@ mod tests {
         let pid = i32::try_from(std::process::id()).expect("a pid");
         let id = identify(pid).expect("it runs");
         assert!(is_alive(id));
-        assert!(!is_alive(ProcessId {
-            started: id.started + 1,
-            ..id
-        }));
+        assert!(!is_alive(ProcessId { started: id.started + 1, ..id }));
     }
 
     #[test]
@@ -319,33 +274,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("nginx");
         std::os::unix::fs::symlink("/bin/cat", &path).expect("linked");
-        let mut child = std::process::Command::new(&path)
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .expect("started");
+        let mut child = std::process::Command::new(&path).stdin(std::process::Stdio::piped()).spawn().expect("started");
         let id = identify(i32::try_from(child.id()).expect("a pid")).expect("it runs");
         drop(child.stdin.take());
         while is_alive(id) {
             std::thread::yield_now();
         }
-        assert!(
-            stat(id.pid).is_none_or(|s| s.started != id.started),
-            "nothing is left of it"
-        );
+        assert!(stat(id.pid).is_none_or(|s| s.started != id.started), "nothing is left of it");
         assert!(child.wait().is_err(), "nothing is left to wait for");
     }
 
     #[test]
     fn titles_tell_what_a_process_does() {
-        assert_eq!(
-            role("nginx: master process /usr/sbin/nginx -p /x"),
-            Some(Role::Master)
-        );
+        assert_eq!(role("nginx: master process /usr/sbin/nginx -p /x"), Some(Role::Master));
         assert_eq!(role("nginx: worker process"), Some(Role::Worker));
-        assert_eq!(
-            role("nginx: worker process is shutting down"),
-            Some(Role::ShuttingDown)
-        );
+        assert_eq!(role("nginx: worker process is shutting down"), Some(Role::ShuttingDown));
         assert_eq!(role("vim nginx: master process"), None);
     }
 }

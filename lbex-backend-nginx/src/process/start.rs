@@ -9,10 +9,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::cleanup::POLL;
-use super::{
-    LogLine, LogPosition, Master, Nginx, ProcessError, StartOptions, Started, proc,
-    raise_file_limit,
-};
+use super::{LogLine, LogPosition, Master, Nginx, ProcessError, StartOptions, Started, proc, raise_file_limit};
 use crate::binary::NginxBinary;
 use crate::confirm::{Awaited, await_generation};
 
@@ -25,20 +22,18 @@ const MOST_OUTPUT: u64 = 64 * 1024;
 impl Nginx {
     /// Starts NGINX with the configuration in place, as a daemon in a session of its own, and waits until it
     /// answers with the generation. What a killed one left behind is cleaned up first.
-    pub async fn start(
-        &self,
-        binary: &NginxBinary,
-        options: &StartOptions,
-    ) -> Result<Started, ProcessError> {
+    ///
+    /// After [`ProcessError::StartFailed`] nothing runs; after [`ProcessError::NotConfirmed`] a master may run that
+    /// was too slow: [`status`](Self::status) tells.
+    pub async fn start(&self, binary: &NginxBinary, options: &StartOptions) -> Result<Started, ProcessError> {
         let begin = Instant::now();
         let deadline = begin + options.limit;
         let cleaned = self.clean_up().await?;
-        let open_files =
-            raise_file_limit(options.open_files).map_err(|errno| ProcessError::Io {
-                verb: "read the limits of",
-                path: "/proc/self".into(),
-                source: errno.into(),
-            })?;
+        let open_files = raise_file_limit(options.open_files).map_err(|errno| ProcessError::Io {
+            verb: "read the limits of",
+            path: "/proc/self".into(),
+            source: errno.into(),
+        })?;
         self.point_launcher_to(&binary.path)?;
         let since = self.log.position();
         let (status, output) = self.run(binary, deadline).await?;
@@ -49,27 +44,14 @@ impl Nginx {
             });
         }
         let master = self.await_master(since, deadline, options).await?;
-        let awaited = Awaited {
-            master: master.id,
-            old_workers: Vec::new(),
-            generation: &options.generation,
-            since,
-            deadline,
-        };
+        let awaited =
+            Awaited { master: master.id, old_workers: Vec::new(), generation: &options.generation, since, deadline };
         await_generation(&self.layout, &self.log, &awaited).await?;
         let master = self
             .status()
             .await
-            .ok_or_else(|| ProcessError::MasterEnded {
-                pid: master.id.pid,
-                lines: self.said(since),
-            })?;
-        Ok(Started {
-            master,
-            open_files,
-            cleaned,
-            took: begin.elapsed(),
-        })
+            .ok_or_else(|| ProcessError::MasterEnded { pid: master.id.pid, lines: self.said(since) })?;
+        Ok(Started { master, open_files, cleaned, took: begin.elapsed() })
     }
 
     /// Makes `bin/nginx` lead to `binary`, atomically.
@@ -96,38 +78,17 @@ impl Nginx {
     ///
     /// NGINX daemonizes by itself: it starts a session of its own, and the process started here ends. All
     /// sockets are bound by then. A process group of its own keeps a Ctrl-C meant for LBEX away from it.
-    async fn run(
-        &self,
-        binary: &NginxBinary,
-        deadline: Instant,
-    ) -> Result<(ExitStatus, String), ProcessError> {
+    async fn run(&self, binary: &NginxBinary, deadline: Instant) -> Result<(ExitStatus, String), ProcessError> {
         let launcher = self.layout.launcher();
-        let failed = |source| ProcessError::Io {
-            verb: "run",
-            path: binary.path.clone(),
-            source,
-        };
+        let failed = |source| ProcessError::Io { verb: "run", path: binary.path.clone(), source };
         let mut command = Command::new(&launcher);
-        command
-            .arg("-p")
-            .arg(self.layout.root())
-            .args(["-c", "conf/nginx.conf"]);
+        command.arg("-p").arg(self.layout.root()).args(["-c", "conf/nginx.conf"]);
         if binary.capabilities.error_log_flag {
             command.args(["-e", "logs/error.log"]);
         }
-        command.env_clear().envs(
-            ENVIRONMENT
-                .iter()
-                .filter_map(|name| Some((name, std::env::var_os(name)?))),
-        );
-        command
-            .current_dir(self.layout.root())
-            .process_group(0)
-            .kill_on_drop(true);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.current_dir(self.layout.root()).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         let reader = child.stderr.take().map(|stderr| {
             tokio::spawn(async move {
@@ -137,12 +98,10 @@ impl Nginx {
             })
         });
         let remaining = deadline.saturating_duration_since(Instant::now());
-        let status = tokio::time::timeout(remaining, child.wait())
-            .await
-            .map_err(|_| ProcessError::StartFailed {
-                status: format!("not ready after {remaining:?}, ended"),
-                lines: Vec::new(),
-            })?;
+        let status = tokio::time::timeout(remaining, child.wait()).await.map_err(|_| ProcessError::StartFailed {
+            status: format!("not ready after {remaining:?}, ended"),
+            lines: Vec::new(),
+        })?;
         let status = status.map_err(failed)?;
         // The daemon gives its copy of the pipe up as soon as its log is open: the end is near.
         let output = match reader {
@@ -180,15 +139,8 @@ impl Nginx {
     /// What NGINX said since; a log that cannot be read is said instead of it.
     pub(crate) fn said(&self, since: LogPosition) -> Vec<LogLine> {
         self.log.problems_since(since).unwrap_or_else(|error| {
-            let text = format!(
-                "its error log {} cannot be read: {error}",
-                self.layout.error_log().display()
-            );
-            vec![LogLine {
-                level: super::Level::Alert,
-                pid: None,
-                text,
-            }]
+            let text = format!("its error log {} cannot be read: {error}", self.layout.error_log().display());
+            vec![LogLine { level: super::Level::Alert, pid: None, text }]
         })
     }
 
@@ -207,11 +159,7 @@ fn said(output: &str, log: impl FnOnce() -> Vec<LogLine>) -> Vec<LogLine> {
     }
     if lines.is_empty() {
         let last = output.lines().last().map(str::to_owned);
-        lines.extend(last.map(|text| LogLine {
-            level: super::Level::Emerg,
-            pid: None,
-            text,
-        }));
+        lines.extend(last.map(|text| LogLine { level: super::Level::Emerg, pid: None, text }));
     }
     lines
 }

@@ -47,9 +47,7 @@ impl Nginx {
                 return Ok(outcome);
             }
         }
-        Err(ProcessError::OrphansRemain {
-            pids: processes.iter().map(|p| p.id.pid).collect(),
-        })
+        Err(ProcessError::OrphansRemain { pids: processes.iter().map(|p| p.id.pid).collect() })
     }
 
     /// Waits until no process of the prefix is left, or the time is over; answers those that are left.
@@ -72,14 +70,9 @@ impl Nginx {
 
 /// Masters first, so that none of them starts workers anew; workers with a master hear from it, except `KILL`.
 fn signal_all(processes: &[NginxProcess], signal: Signal) -> Result<(), ProcessError> {
-    let masters: Vec<&NginxProcess> = processes
-        .iter()
-        .filter(|p| p.role == Role::Master)
-        .collect();
+    let masters: Vec<&NginxProcess> = processes.iter().filter(|p| p.role == Role::Master).collect();
     let has_master = |p: &NginxProcess| masters.iter().any(|master| master.id.pid == p.parent);
-    let orphans = processes
-        .iter()
-        .filter(|p| p.role != Role::Master && (signal == Signal::SIGKILL || !has_master(p)));
+    let orphans = processes.iter().filter(|p| p.role != Role::Master && (signal == Signal::SIGKILL || !has_master(p)));
     for process in masters.iter().copied().chain(orphans) {
         proc::signal(process.id, signal).map_err(|errno| ProcessError::Signal {
             signal: signal.as_str(),

@@ -35,21 +35,21 @@ impl Nginx {
         self.point_launcher_to(&binary.path)?;
         let since = self.log.position();
         send(old.id, Signal::SIGUSR2)?;
-        match self
-            .await_successor(&old, binary, generation, since, deadline)
-            .await
-        {
-            Ok(successor) => {
-                self.retire(&old, successor, generation, since, begin, deadline)
-                    .await
-            }
+        let successor = match self.await_successor(&old, binary, generation, since, deadline).await {
+            Ok(successor) => successor,
             Err(error) => {
                 if let Some(previous) = previous {
                     self.point_launcher_to(&previous)?;
                 }
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        let answered = begin.elapsed();
+        send(old.id, Signal::SIGQUIT)?;
+        let old_workers = old.all_workers().map(|worker| worker.id).collect();
+        let awaited = Awaited { master: successor, old_workers, generation, since, deadline };
+        await_generation(&self.layout, &self.log, &awaited).await?;
+        Ok(Confirmed { answered, complete: begin.elapsed() })
     }
 
     /// Waits for the new master and its first answer. One that came up and does not answer is ended, so that the
@@ -62,36 +62,21 @@ impl Nginx {
         since: LogPosition,
         deadline: Instant,
     ) -> Result<ProcessId, ProcessError> {
-        let failed = || ProcessError::UpgradeFailed {
-            path: binary.path.clone(),
-            lines: self.said(since),
-        };
+        let failed = || ProcessError::UpgradeFailed { path: binary.path.clone(), lines: self.said(since) };
         let mut successor = None;
         let outcome = loop {
             let master = self
                 .status()
                 .await
-                .ok_or_else(|| ProcessError::MasterEnded {
-                    pid: old.id.pid,
-                    lines: self.said(since),
-                })?;
+                .ok_or_else(|| ProcessError::MasterEnded { pid: old.id.pid, lines: self.said(since) })?;
             match (successor, master.id != old.id) {
                 (None, true) => successor = Some(master.id),
                 (Some(_), false) => break Err(failed()),
                 _ => {}
             }
             if let Some(id) = successor {
-                let awaited = Awaited {
-                    master: id,
-                    old_workers: Vec::new(),
-                    generation,
-                    since,
-                    deadline,
-                };
-                break await_generation(&self.layout, &self.log, &awaited)
-                    .await
-                    .map(|_| id)
-                    .map_err(|_| failed());
+                let awaited = Awaited { master: id, old_workers: Vec::new(), generation, since, deadline };
+                break await_generation(&self.layout, &self.log, &awaited).await.map(|_| id).map_err(|_| failed());
             }
             if Instant::now() >= deadline || self.gave_up(old, since) {
                 break Err(failed());
@@ -119,30 +104,5 @@ impl Nginx {
         while proc::is_alive(successor) && Instant::now() < deadline {
             tokio::time::sleep(POLL).await;
         }
-    }
-
-    async fn retire(
-        &self,
-        old: &Master,
-        successor: ProcessId,
-        generation: &str,
-        since: LogPosition,
-        begin: Instant,
-        deadline: Instant,
-    ) -> Result<Confirmed, ProcessError> {
-        send(old.id, Signal::SIGQUIT)?;
-        let old_workers = old.all_workers().map(|worker| worker.id).collect();
-        let awaited = Awaited {
-            master: successor,
-            old_workers,
-            generation,
-            since,
-            deadline,
-        };
-        let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
-        Ok(Confirmed {
-            answered: confirmed.answered,
-            complete: begin.elapsed(),
-        })
     }
 }

@@ -22,7 +22,7 @@ pub struct EndpointSliceObject {
     #[serde(default, deserialize_with = "checks::or_default")]
     endpoints: Vec<SliceEndpoint>,
     #[serde(default, deserialize_with = "checks::or_default")]
-    ports: Vec<Port>,
+    ports: Vec<PortEntry>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -44,7 +44,7 @@ struct Conditions {
 
 /// A port of a slice or a subset.
 #[derive(Debug, Clone, Default, Deserialize)]
-struct Port {
+struct PortEntry {
     name: Option<Arc<str>>,
     protocol: Option<String>,
     port: Option<i64>,
@@ -123,7 +123,7 @@ struct Subset {
     #[serde(default, deserialize_with = "checks::or_default")]
     not_ready_addresses: Vec<Address>,
     #[serde(default, deserialize_with = "checks::or_default")]
-    ports: Vec<Port>,
+    ports: Vec<PortEntry>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -182,8 +182,8 @@ fn list_key(api: EndpointsApi, metadata: &Meta) -> Result<EndpointListKey, Field
 }
 
 /// The ports. One without a number means all ports; nothing can be sent to that, so it is left out.
-fn ports(field: &str, wire: Vec<Port>) -> Result<Vec<EndpointPort>, FieldError> {
-    let check = |(n, port): (usize, Port)| {
+fn ports(field: &str, wire: Vec<PortEntry>) -> Result<Vec<EndpointPort>, FieldError> {
+    let check = |(n, port): (usize, PortEntry)| {
         let number = port.port?;
         let checked = (|| {
             let protocol = checks::protocol(port.protocol.as_deref())?;

@@ -21,12 +21,18 @@ pub struct ObjectError {
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {} ", self.kind, self.object, self.field)?;
-        match &self.value {
-            Some(value) => write!(f, "{value} is not valid")?,
-            None => f.write_str("is missing")?,
-        }
-        write!(f, "; allowed: {}; the object is left out", self.allowed)
+        write!(f, "{} {}: {}", self.kind, self.object, self.reason())
+    }
+}
+
+impl ObjectError {
+    /// The text without kind and name: field, value, what is allowed and what happens instead.
+    pub fn reason(&self) -> String {
+        let found = match &self.value {
+            Some(value) => format!("{value} is not valid"),
+            None => "is missing".to_owned(),
+        };
+        format!("{} {found}; allowed: {}; the object is left out", self.field, self.allowed)
     }
 }
 

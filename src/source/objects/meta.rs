@@ -77,6 +77,11 @@ impl Meta {
         format!("{}/{}", shown_name(self.namespace()), shown_name(self.name()))
     }
 
+    /// The name for messages.
+    pub fn shown_name(&self) -> String {
+        shown_name(self.name())
+    }
+
     /// Namespace and name as those of a Service.
     pub(super) fn service_key(&self) -> Result<ServiceKey, FieldError> {
         Ok(ServiceKey { namespace: self.namespace_label()?, name: label("metadata.name", self.name())? })
@@ -99,7 +104,7 @@ impl Meta {
 }
 
 /// A name for messages: as it is where it is a plain one, else escaped, cut and in quotes.
-pub(super) fn shown_name(name: &str) -> String {
+fn shown_name(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     if matches!(name.len(), 1..=253) && name.bytes().all(plain) { name.to_owned() } else { Quoted(name).to_string() }
 }

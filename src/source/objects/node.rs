@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::checks;
 use super::error::ObjectError;
-use super::meta::{Meta, shown_name};
+use super::meta::Meta;
 
 /// The taint by which the cluster autoscaler announces a node's end.
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
@@ -62,7 +62,7 @@ impl NodeObject {
         let Self { metadata, spec, status } = self;
         let name: Option<Arc<str>> = metadata.standard.name.as_deref().map(Into::into);
         let name = checks::subdomain("metadata.name", name.as_ref())
-            .map_err(|error| error.of("Node", &shown_name(metadata.name())))?;
+            .map_err(|error| error.of("Node", &metadata.shown_name()))?;
         let usable = |address: &Address| {
             let kind = match address.r#type.as_deref()? {
                 "InternalIP" => NodeAddressType::Internal,

@@ -35,12 +35,12 @@ struct Spec {
     session_affinity: Option<String>,
     external_traffic_policy: Option<String>,
     #[serde(default, deserialize_with = "checks::or_default")]
-    ports: Vec<Port>,
+    ports: Vec<PortEntry>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Port {
+struct PortEntry {
     name: Option<Arc<str>>,
     protocol: Option<String>,
     port: Option<i64>,
@@ -127,7 +127,7 @@ fn word(field: &str, text: Option<&str>, [first, second]: [&'static str; 2]) -> 
     }
 }
 
-fn ports(wire: Vec<Port>) -> Result<Vec<ServicePort>, FieldError> {
+fn ports(wire: Vec<PortEntry>) -> Result<Vec<ServicePort>, FieldError> {
     let several = wire.len() > 1;
     let mut ports: Vec<ServicePort> = Vec::with_capacity(wire.len());
     for (index, port) in wire.into_iter().enumerate() {
@@ -148,7 +148,7 @@ fn ports(wire: Vec<Port>) -> Result<Vec<ServicePort>, FieldError> {
     Ok(ports)
 }
 
-impl Port {
+impl PortEntry {
     fn check(self, named: bool) -> Result<ServicePort, FieldError> {
         let name = checks::port_name(self.name)?;
         if named && name.is_empty() {

@@ -90,3 +90,50 @@ where
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::{eventually, eventually_is, stays};
+
+    const SHORT: Duration = Duration::from_millis(60);
+
+    #[tokio::test]
+    async fn a_failure_tells_what_was_waited_for_and_what_was_seen_last() {
+        let calls = Cell::new(0);
+        let attempt = || {
+            calls.set(calls.get() + 1);
+            std::future::ready(Err::<(), _>(format!("sight {}", calls.get())))
+        };
+        let error = eventually("a wonder", SHORT, attempt).await.unwrap_err().to_string();
+        assert_eq!(error, format!("waited 60ms for: a wonder; last seen: sight {}", calls.get()));
+        assert!(calls.get() > 1);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_hangs_is_cut_off() {
+        let hang = || std::future::pending::<Result<(), String>>();
+        let error = eventually("an end", SHORT, hang).await.unwrap_err().to_string();
+        assert!(error.ends_with("the first attempt did not end"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn equality_and_constancy_are_told() {
+        let calls = Cell::new(0);
+        let count = || {
+            calls.set(calls.get() + 1);
+            std::future::ready(calls.get())
+        };
+        eventually_is("three", Duration::from_secs(5), 3, count).await.unwrap();
+        let below = |limit| move |now| if now < limit { Ok(()) } else { Err(format!("{now}")) };
+        stays("below 1000", SHORT, || std::future::ready(below(1000)(3))).await.unwrap();
+        let check = || {
+            calls.set(calls.get() + 1);
+            std::future::ready(below(5)(calls.get()))
+        };
+        let error = stays("below 5", Duration::from_secs(5), check).await.unwrap_err().to_string();
+        assert!(error.ends_with("no longer true: below 5; seen: 5"), "{error}");
+    }
+}

@@ -158,9 +158,7 @@ async fn after_compaction_old_versions_are_gone() -> Result<()> {
 async fn a_deployment_gets_pods_and_slices_of_simulated_nodes() -> Result<()> {
     let server = ApiServer::builder().controller_manager().scheduler().kwok("198.18.0.0/24").start().await?;
     let objects = objects(&server).await?;
-    objects.create(&node("simulated").internal("127.0.0.2").merge(json!({"status": {
-        "capacity": {"cpu": "32", "memory": "64Gi", "pods": "110"}, "allocatable": {"cpu": "32", "memory": "64Gi", "pods": "110"},
-    }}))).await?;
+    objects.create(&node("simulated").internal("127.0.0.2")).await?;
     objects.create(&service("web").selector("app", "web").tcp("http", 80, 0)).await?;
     objects
         .create(&json!({
@@ -174,18 +172,25 @@ async fn a_deployment_gets_pods_and_slices_of_simulated_nodes() -> Result<()> {
             },
         }))
         .await?;
-    let ready = || async {
-        let slices = objects.list("EndpointSlice").await.unwrap_or_default();
-        let endpoints = slices.iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
-        endpoints
-            .filter(|endpoint| endpoint["conditions"]["ready"] == true && endpoint["nodeName"] == "simulated")
-            .count()
+    let count = |condition: &'static str| {
+        let objects = objects.clone();
+        move || {
+            let objects = objects.clone();
+            async move {
+                let slices = objects.list("EndpointSlice").await.unwrap_or_default();
+                let endpoints = slices.iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
+                let here = endpoints.filter(|endpoint| endpoint["nodeName"] == "simulated");
+                here.filter(|endpoint| endpoint["conditions"][condition] == true).count()
+            }
+        }
     };
-    let all = eventually_is("three ready endpoints", Duration::from_secs(60), 3, ready).await;
+    let all = eventually_is("three ready endpoints", Duration::from_secs(60), 3, count("ready")).await;
     all.with_context(|| {
         format!("kwok: {}\nscheduler: {}", server.log_tail("kwok"), server.log_tail("kube-scheduler"))
     })?;
     objects.patch("Deployment", "web", &json!({"spec": {"replicas": 1}})).await?;
-    eventually_is("one ready endpoint", Duration::from_secs(60), 1, ready).await?;
+    eventually_is("two end", Duration::from_secs(60), 2, count("terminating")).await?;
+    eventually_is("one is left", Duration::from_secs(60), 1, count("serving")).await?;
+    assert_eq!(count("ready")().await, 1);
     server.check_running()
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::{ApiServer, Builder};
 use crate::process::Process;
@@ -26,10 +26,13 @@ pub(super) fn start(server: &ApiServer, options: &Builder) -> Result<Vec<Process
         })?);
     }
     if let Some(cidr) = &options.kwok {
+        let stages = server.scratch.join("kwok.yaml");
+        std::fs::write(&stages, include_str!("kwok-stages.yaml"))
+            .with_context(|| format!("failed to write {}", stages.display()))?;
         processes.push(run(server, "kwok", |command| {
-            // A configuration of its own, so that none of the user's counts.
             command
-                .args(["--config=/dev/null", "--manage-all-nodes=true", "--node-lease-duration-seconds=40"])
+                .arg(format!("--config={}", stages.display()))
+                .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40"])
                 .arg(format!("--cidr={cidr}"));
         })?);
     }

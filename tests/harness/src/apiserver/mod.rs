@@ -251,7 +251,7 @@ impl ApiServer {
             .arg(path("tls-cert-file", &self.pki.server_certificate))
             .arg(path("tls-private-key-file", &self.pki.server_key))
             .arg(path("client-ca-file", &self.pki.ca))
-            .arg(path("service-account-key-file", &self.pki.service_account_key))
+            .arg(path("service-account-key-file", &self.pki.service_account_public_key))
             .arg(path("service-account-signing-key-file", &self.pki.service_account_key))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .args(["--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount"])

@@ -38,8 +38,9 @@ impl Builder {
         self
     }
 
-    /// Runs kwok, which keeps every Node of the cluster Ready and the Pods on them running. Pods get addresses
-    /// of `pod_cidr`, for instance that of a [`Netns`](crate::netns::Netns).
+    /// Runs kwok, which keeps every Node of the cluster alive (one without `allocatable` gets plenty) and makes
+    /// the Pods on them ready at once. Pods get addresses of `pod_cidr`, for instance that of a
+    /// [`Netns`](crate::netns::Netns); a deleted Pod is gone after 2 s.
     #[must_use]
     pub fn kwok(mut self, pod_cidr: &str) -> Self {
         self.kwok = Some(pod_cidr.to_owned());

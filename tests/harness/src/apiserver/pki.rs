@@ -23,6 +23,7 @@ pub(super) struct Pki {
     pub(super) server_certificate: PathBuf,
     pub(super) server_key: PathBuf,
     pub(super) service_account_key: PathBuf,
+    pub(super) service_account_public_key: PathBuf,
 }
 
 impl Pki {
@@ -35,6 +36,7 @@ impl Pki {
         let ca = CertifiedIssuer::self_signed(ca_params()?, KeyPair::generate()?)?;
         let (server_certificate, server_key) = leaf(&ca, "kube-apiserver", "", &SERVER_NAMES)?;
         let (admin_certificate_pem, admin_key_pem) = leaf(&ca, "admin", "system:masters", &[])?;
+        let service_account = KeyPair::generate()?;
         Ok(Self {
             ca: write("ca.crt", &ca.pem())?,
             ca_pem: ca.pem(),
@@ -42,7 +44,8 @@ impl Pki {
             admin_key_pem,
             server_certificate: write("server.crt", &server_certificate)?,
             server_key: write("server.key", &server_key)?,
-            service_account_key: write("service-account.key", &KeyPair::generate()?.serialize_pem())?,
+            service_account_key: write("service-account.key", &service_account.serialize_pem())?,
+            service_account_public_key: write("service-account.pub", &service_account.public_key_pem())?,
         })
     }
 }

@@ -1,0 +1,136 @@
+//! The driver's pace and persistence, in virtual time.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use lbex_core::backend::{Instead, Refusal};
+use lbex_core::desired::{Algorithm, Listener, Servers, ServiceChange, ServiceConfig, Upstream};
+use lbex_core::model::Protocol;
+use lbex_core::names::ServiceKey;
+
+use super::*;
+use crate::engine::testing::{Call, Scripted, metrics};
+
+fn config(servers: &[&str]) -> Arc<ServiceConfig> {
+    let servers: Vec<SocketAddr> = servers.iter().map(|s| s.parse().unwrap()).collect();
+    let listener = Listener {
+        protocol: Protocol::Tcp,
+        port: 80,
+        addresses: ["0.0.0.0".parse().unwrap()].into(),
+        allow: [].into(),
+        connect_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(3),
+        upstream: Upstream { algorithm: Algorithm::RoundRobin, servers: Servers::Addresses(servers.into()) },
+    };
+    Arc::new(ServiceConfig { service: key(), created: None, listeners: vec![listener] })
+}
+
+fn key() -> ServiceKey {
+    ServiceKey::new("default", "web").unwrap()
+}
+
+/// Generation `n` - 1 to `n`: the Service comes, then its one server changes.
+fn delta(n: u64) -> Delta {
+    let after = config(&[&format!("10.0.0.{n}:80")]);
+    let change = match n {
+        1 => ServiceChange::Added(after),
+        _ => ServiceChange::Changed { before: config(&[&format!("10.0.0.{}:80", n - 1)]), after },
+    };
+    Delta { from: n - 1, to: n, changes: BTreeMap::from([(key(), change)]) }
+}
+
+fn start(backend: &Arc<Scripted>) -> Driver {
+    Driver::start(backend.clone(), Pace { reload_interval: Duration::from_secs(1) }, metrics())
+}
+
+fn call(after_ms: u64, generation: u64, from: u64) -> Call {
+    Call { after: Duration::from_millis(after_ms), generation, from, changed: 1 }
+}
+
+async fn applied(driver: &Driver) -> bool {
+    matches!(driver.progress().await, Some(Progress::Applied(_)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_goes_at_once_then_one_reload_per_interval() {
+    let backend = Arc::new(Scripted::new());
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    assert!(applied(&driver).await);
+    for n in 2..=50 {
+        driver.submit(delta(n));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(applied(&driver).await);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    driver.submit(delta(51));
+    assert!(applied(&driver).await);
+    let calls = backend.calls();
+    assert_eq!(calls, [call(0, 1, 0), call(1000, 50, 1), call(11_000, 51, 50)], "times tell whether it waited");
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_needs_no_reload_does_not_wait() {
+    let backend = Arc::new(Scripted { live_servers: true, ..Scripted::new() });
+    let driver = start(&backend);
+    for n in 1..=3 {
+        driver.submit(delta(n));
+        assert!(applied(&driver).await);
+    }
+    assert_eq!(backend.calls(), [call(0, 1, 0), call(0, 2, 1), call(0, 3, 2)]);
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_during_an_apply_are_joined() {
+    let backend = Arc::new(Scripted { takes: Duration::from_secs(3), ..Scripted::new() });
+    let driver = start(&backend);
+    for n in 1..=4 {
+        driver.submit(delta(n));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(applied(&driver).await && applied(&driver).await);
+    assert_eq!(backend.calls(), [call(0, 1, 0), call(3000, 4, 1)]);
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_tried_again_with_growing_pauses_and_loses_nothing() {
+    let backend = Arc::new(Scripted::new());
+    let fail = || Err(BackendError::Retry("no".to_owned()));
+    *backend.script.lock().unwrap() = vec![fail(), fail()];
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    assert!(!applied(&driver).await);
+    driver.submit(delta(2));
+    assert!(!applied(&driver).await);
+    assert!(applied(&driver).await);
+    let calls = backend.calls();
+    assert_eq!(calls, [call(0, 1, 0), call(0, 2, 0), call(1000, 2, 0)], "a new change does not wait for the pause");
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_may_pass_is_tried_again() {
+    let backend = Arc::new(Scripted::new());
+    let refusal = Refusal { code: "PortInUse", message: "taken".to_owned(), instead: Instead::LeftOut, retry: true };
+    *backend.script.lock().unwrap() = vec![Ok(BTreeMap::from([(key(), vec![refusal])]))];
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    assert!(applied(&driver).await && applied(&driver).await);
+    // The retry waits for the pace as well, and has nothing new.
+    let again = Call { changed: 0, ..call(1000, 1, 1) };
+    assert_eq!(backend.calls(), [call(0, 1, 0), again]);
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ending_waits_for_the_apply_in_progress_within_a_bound() {
+    let backend = Arc::new(Scripted { takes: Duration::from_secs(3600), ..Scripted::new() });
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    driver.finish().await;
+    assert_eq!(backend.begin.elapsed(), FINISH + Duration::from_millis(1));
+}

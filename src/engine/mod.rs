@@ -1,0 +1,159 @@
+//! The loop. Whoever reads this sees LBEX: changes come in from a source, the planner turns them into what changed of the desired
+//! state, the driver hands that to the backend, and what comes of it is published.
+
+mod driver;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod watchdog;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lbex_core::backend::ProxyBackend;
+use lbex_core::planner::{PlanOutcome, Planner};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::HealthState;
+use crate::publish::{Metrics, ProblemLog};
+use crate::source::SourceEvent;
+use driver::{Driver, Progress};
+
+pub use driver::Pace;
+
+/// How often the loop shows that it runs and lets publishers catch up.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Everything that the loop works with.
+pub struct Engine {
+    /// Plans.
+    pub planner: Planner,
+    /// What the source sends.
+    pub source: mpsc::Receiver<SourceEvent>,
+    /// Makes it so.
+    pub backend: Arc<dyn ProxyBackend>,
+    /// How often it may reload.
+    pub pace: Pace,
+    /// What the health endpoint answers.
+    pub health: Arc<HealthState>,
+    /// What the metrics endpoint answers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why the loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked: the token was cancelled.
+    Stopped,
+    /// The source is gone, which it never should be.
+    SourceEnded,
+    /// A task of LBEX's own is gone; its name.
+    TaskEnded(&'static str),
+}
+
+impl Engine {
+    /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after [`driver::FINISH`]; the proxy
+    /// goes on serving.
+    pub async fn run(self, stop: CancellationToken) -> Ended {
+        let Self { mut planner, mut source, backend, pace, health, metrics } = self;
+        let mut problems = ProblemLog::new(metrics.clone());
+        let driver = Driver::start(backend.clone(), pace, metrics.clone());
+        let look_now = Arc::new(Notify::new());
+        let watchdog = watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge(), look_now.clone());
+        let mut tick = tokio::time::interval(TICK);
+        let mut synced = false;
+        let mut begun = false;
+        health.set_ready(false, "waiting for the first complete list of the cluster's objects");
+
+        let ended = loop {
+            tokio::select! {
+                () = stop.cancelled() => break Ended::Stopped,
+                event = source.recv() => {
+                    let Some(event) = event else { break Ended::SourceEnded };
+                    synced |= take_in(event, &mut source, &mut planner, &health);
+                    // Nothing is applied before every kind has had its first complete list (design invariant 5).
+                    if synced && (planner.is_dirty() || !begun) {
+                        let outcome = plan(&mut planner, &metrics);
+                        problems.planned(&outcome.rejections);
+                        // The first is applied even if it is empty: the proxy is to run, whatever it serves.
+                        if !outcome.delta.is_empty() || !begun {
+                            driver.submit(outcome.delta);
+                        }
+                        begun = true;
+                    }
+                }
+                progress = driver.progress() => match progress {
+                    None => break Ended::TaskEnded("driver"),
+                    Some(progress) => {
+                        publish(progress, &mut problems, &health);
+                        look_now.notify_one();
+                    }
+                },
+                _ = tick.tick() => {
+                    health.beat();
+                    problems.flush();
+                    if watchdog.is_finished() {
+                        break Ended::TaskEnded("watchdog");
+                    }
+                }
+            }
+        };
+        watchdog.abort();
+        driver.finish().await;
+        ended
+    }
+}
+
+/// Takes an event in, and whatever else waits already. True: the first complete lists are all there.
+fn take_in(
+    first: SourceEvent,
+    source: &mut mpsc::Receiver<SourceEvent>,
+    planner: &mut Planner,
+    health: &HealthState,
+) -> bool {
+    let mut synced = false;
+    let mut next = Some(first);
+    while let Some(event) = next {
+        match event {
+            SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
+            SourceEvent::Synced => {
+                tracing::info!("the first complete lists are here: {}", counts(planner));
+                health.set_waiting_for("the first configuration is being applied");
+                synced = true;
+            }
+            SourceEvent::Trouble(trouble) => {
+                if !trouble.known {
+                    health.set_waiting_for(trouble.to_string());
+                }
+                tracing::warn!("{trouble}");
+            }
+            SourceEvent::Recovered(recovered) => tracing::info!("{recovered}"),
+        }
+        next = source.try_recv().ok();
+    }
+    synced
+}
+
+fn counts(planner: &Planner) -> String {
+    let cluster = planner.cluster();
+    format!("{} Service(s), {} Node(s)", cluster.services().len(), cluster.nodes().len())
+}
+
+fn plan(planner: &mut Planner, metrics: &Metrics) -> PlanOutcome {
+    let begin = Instant::now();
+    let outcome = planner.plan();
+    metrics.planned(begin.elapsed(), planner.desired().generation, planner.asking().len());
+    outcome
+}
+
+fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState) {
+    match progress {
+        Progress::Applied(report) => {
+            problems.reported(&report.refused);
+            health.set_ready(true, "");
+        }
+        Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
+    }
+}

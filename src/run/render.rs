@@ -1,0 +1,74 @@
+//! `lbex render`: the configuration that would be written, to standard output; nothing is touched.
+
+use std::time::Duration;
+
+use lbex_backend_nginx::RenderOptions;
+use lbex_backend_nginx::binary::find;
+use lbex_core::planner::Planner;
+use lbex_core::rejection::Effect;
+use tokio::sync::mpsc;
+
+use super::rules;
+use crate::cli::Failure;
+use crate::settings::{Settings, SourceSettings};
+use crate::source::{self, Ignore, SourceEvent};
+
+/// How long the first complete lists of a cluster may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One stream: each file under a line `# file: NAME`. Rejections go to the log.
+pub(super) async fn render(settings: Settings) -> Result<String, Failure> {
+    let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
+    let capabilities = lbex_backend_nginx::capabilities(&candidate);
+    let mut planner = Planner::new(rules(settings.planning.clone(), &settings.selection, capabilities));
+    take_in(&settings, &mut planner).await?;
+    planner.plan();
+    for (service, rejections) in planner.rejections() {
+        for rejection in rejections.iter() {
+            match rejection.effect() {
+                Effect::NotServed | Effect::Adjusted => tracing::warn!("{service}: {rejection}"),
+                Effect::Note => tracing::info!("{service}: {rejection}"),
+            }
+        }
+    }
+    let options = RenderOptions {
+        candidate,
+        prefix: settings.nginx.prefix,
+        worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
+    };
+    let files = lbex_backend_nginx::render_only(planner.desired(), &options).map_err(Failure::usage)?;
+    Ok(files.iter().map(|(name, text)| format!("# file: {name}\n{text}\n")).collect())
+}
+
+/// Everything, once.
+async fn take_in(settings: &Settings, planner: &mut Planner) -> Result<(), Failure> {
+    if let SourceSettings::Manifests(path) = &settings.source {
+        let loaded = source::manifests::load(std::slice::from_ref(path), &settings.namespaces);
+        for problem in &loaded.problems {
+            tracing::warn!("{problem}");
+        }
+        if loaded.unreadable() {
+            return Err(Failure::usage(anyhow::anyhow!("cannot read {}", path.display())));
+        }
+        loaded.into_changes().into_iter().for_each(|change| planner.ingest(change));
+        return Ok(());
+    }
+    let (sender, mut events) = mpsc::channel(source::QUEUE);
+    let _source = source::start(settings, std::sync::Arc::new(Ignore), sender).await?;
+    let all = async {
+        while let Some(event) = events.recv().await {
+            match event {
+                SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
+                SourceEvent::Synced => return true,
+                SourceEvent::Trouble(trouble) => tracing::warn!("{trouble}"),
+                SourceEvent::Recovered(recovered) => tracing::info!("{recovered}"),
+            }
+        }
+        false
+    };
+    match tokio::time::timeout(PATIENCE, all).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::cluster(anyhow::anyhow!("the source ended before its lists were complete"))),
+        Err(_) => Err(Failure::cluster(anyhow::anyhow!("the lists were not complete after {PATIENCE:?}"))),
+    }
+}

@@ -1,0 +1,45 @@
+//! How LBEX is told to end.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Failure;
+use crate::settings::StopProxy;
+
+/// SIGTERM and SIGINT cancel `stop`; a second one ends LBEX at once. SIGHUP does nothing but say so: there is nothing to read again.
+pub(super) fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|e| Failure::usage(anyhow::Error::new(e).context("failed to wait for signals")));
+    let mut term = listen(SignalKind::terminate())?;
+    let mut int = listen(SignalKind::interrupt())?;
+    let mut hup = listen(SignalKind::hangup())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+                _ = hup.recv() => {
+                    tracing::info!("SIGHUP has no effect: settings are read at start, manifests and tokens when they change");
+                    continue;
+                }
+            };
+            if stop.is_cancelled() {
+                tracing::warn!("{name} again: ending at once; the proxy goes on serving");
+                std::process::exit(0);
+            }
+            tracing::info!("{name}: ending");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// Whether the proxy ends with LBEX. `auto`: where LBEX is PID 1, the first process of a container.
+pub(super) fn stop_proxy(setting: StopProxy) -> bool {
+    match setting {
+        StopProxy::Yes => true,
+        StopProxy::No => false,
+        StopProxy::Auto => std::process::id() == 1,
+    }
+}

@@ -1,0 +1,144 @@
+//! `lbex validate FILES`: what each Service would get, and what is wrong.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use lbex_backend_nginx::binary::{NginxChoice, find};
+use lbex_core::backend::Capabilities;
+use lbex_core::desired::{Listener, Servers};
+use lbex_core::names::ServiceKey;
+use lbex_core::planner::{Planner, Status};
+use lbex_core::rejection::Effect;
+
+use super::rules;
+use crate::cli::Failure;
+use crate::settings::ValidateSettings;
+use crate::source::manifests::{ProblemKind, load};
+
+/// How many servers of a listener are listed.
+const SERVERS_SHOWN: usize = 8;
+
+/// What was found.
+pub(super) struct Verdict {
+    /// For people.
+    pub(super) text: String,
+    /// 0: all is well; 1: something is wrong, or gets a Warning; 2: a path cannot be read.
+    pub(super) exit_code: ExitCode,
+}
+
+pub(super) async fn validate(settings: ValidateSettings) -> Result<Verdict, Failure> {
+    let capabilities = capabilities(&settings.nginx.choice).await;
+    let loaded = load(&settings.files, &settings.namespaces);
+    let unreadable = loaded.unreadable();
+    let mut text = String::new();
+    for problem in &loaded.problems {
+        line(&mut text, format_args!("{problem}"));
+    }
+    let bad_files = loaded.problems.iter().any(|problem| problem.kind != ProblemKind::Hint);
+    let mut planner = Planner::new(rules(settings.planning, &settings.selection, capabilities));
+    loaded.into_changes().into_iter().for_each(|change| planner.ingest(change));
+    planner.plan();
+    let counts = services(&planner, &mut text);
+    line(&mut text, format_args!("{counts}"));
+    let exit_code = match () {
+        () if unreadable => 2,
+        () if bad_files || counts.wrong > 0 => 1,
+        () => 0,
+    };
+    Ok(Verdict { text, exit_code: exit_code.into() })
+}
+
+/// What all Services together come to.
+#[derive(Default)]
+struct Counts {
+    served: usize,
+    partly: usize,
+    not_served: usize,
+    not_asking: usize,
+    /// Services with anything wrong or adjusted.
+    wrong: usize,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { served, partly, not_served, not_asking, wrong } = self;
+        let all = served + partly + not_served + not_asking;
+        write!(f, "{all} Service(s): {served} served, {partly} served in part, {not_served} not served, ")?;
+        write!(f, "{not_asking} that do not ask for LBEX; {wrong} with something wrong")
+    }
+}
+
+fn services(planner: &Planner, text: &mut String) -> Counts {
+    let mut counts = Counts::default();
+    for service in planner.cluster().services() {
+        let key = &service.key;
+        let status = planner.status(key);
+        let words = match status {
+            Status::NotAsking => "does not ask for LBEX",
+            Status::NotServed => "NOT SERVED",
+            Status::PartlyServed => "served in part",
+            Status::Served => "served",
+        };
+        match status {
+            Status::NotAsking => counts.not_asking += 1,
+            Status::NotServed => counts.not_served += 1,
+            Status::PartlyServed => counts.partly += 1,
+            Status::Served => counts.served += 1,
+        }
+        line(text, format_args!("{key}: {words}"));
+        counts.wrong += usize::from(describe(planner, key, text));
+    }
+    counts
+}
+
+/// The listeners and rejections of a Service. True: something is wrong, or not done as asked.
+fn describe(planner: &Planner, key: &ServiceKey, text: &mut String) -> bool {
+    let config = planner.desired().services.get(key);
+    for listener in config.iter().flat_map(|config| &config.listeners) {
+        line(text, format_args!("  {}", shown(listener)));
+    }
+    let rejections = planner.rejections().get(key).map_or(&[][..], |r| r);
+    for rejection in rejections {
+        let word = match rejection.effect() {
+            Effect::NotServed => "not served",
+            Effect::Adjusted => "warning",
+            Effect::Note => "note",
+        };
+        line(text, format_args!("  {word}: {rejection}"));
+    }
+    rejections.iter().any(|rejection| rejection.effect() != Effect::Note)
+}
+
+fn shown(listener: &Listener) -> String {
+    let Listener { protocol, port, upstream, .. } = listener;
+    let algorithm = upstream.algorithm.as_str();
+    let servers = match &upstream.servers {
+        Servers::Addresses(all) if all.is_empty() => {
+            "no endpoints (connections are closed, datagrams dropped)".to_owned()
+        }
+        Servers::Addresses(all) => {
+            let first: Vec<_> = all.iter().take(SERVERS_SHOWN).map(ToString::to_string).collect();
+            let more = all.len().saturating_sub(SERVERS_SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{}{more}", first.join(", "))
+        }
+        Servers::Dns { name, port, .. } => format!("{name}:{port} (by DNS)"),
+    };
+    format!("{protocol} {port} -> {algorithm}: {servers}")
+}
+
+/// Writing to a String cannot fail.
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _ = writeln!(text, "{arguments}");
+}
+
+/// What the NGINX that would be used can do; without one, what every open-source NGINX can.
+async fn capabilities(choice: &NginxChoice) -> Capabilities {
+    match find(choice).await {
+        Ok(candidate) => lbex_backend_nginx::capabilities(&candidate),
+        Err(error) => {
+            tracing::warn!("planning for any open-source NGINX: {error}");
+            Capabilities { description: "an open-source NGINX".to_owned(), ..Capabilities::default() }
+        }
+    }
+}
