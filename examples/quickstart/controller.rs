@@ -95,9 +95,9 @@ impl Controller {
     /// After a failure: ends whatever still runs and returns the end of the log.
     pub(crate) async fn abandon(&mut self) -> String {
         let ended = self.terminate().await.map_or_else(|error| format!("{error:#}\n"), |_| String::new());
-        if let Some(master) = self.nginx() {
+        for process in self.left() {
             // Without LBEX, nobody else does it.
-            kill(master, Signal::SIGTERM).ok();
+            kill(process, Signal::SIGTERM).ok();
         }
         let log = std::fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(no log: {error})"));
         let lines: Vec<_> = log.lines().collect();
@@ -105,12 +105,15 @@ impl Controller {
         format!("{ended}The end of LBEX's log:\n{tail}")
     }
 
-    /// The NGINX of this LBEX, if it runs.
-    pub(crate) fn nginx(&self) -> Option<Pid> {
-        let id: i32 = std::fs::read_to_string(self.prefix.join("run/nginx.pid")).ok()?.trim().parse().ok()?;
-        let command = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
-        let own = String::from_utf8_lossy(&command).contains(&*self.prefix.to_string_lossy());
-        own.then(|| Pid::from_raw(id))
+    /// The processes of this LBEX's NGINX that run: those whose program is the one in its prefix.
+    pub(crate) fn left(&self) -> Vec<Pid> {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let own = |entry: &std::fs::DirEntry| {
+            let program = std::fs::read_link(entry.path().join("exe"));
+            program.is_ok_and(|program| program.starts_with(&self.prefix))
+        };
+        let id = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw);
+        processes.flatten().filter(own).filter_map(id).collect()
     }
 }
 
