@@ -40,7 +40,8 @@ impl Controller {
             .arg(folder.join("nginx"))
             .arg(format!("--health-port={health_port}"))
             .args(["--listen-address=127.0.0.1", "--health-address=127.0.0.1", "--metrics-address=off"])
-            .arg("--stop-proxy-on-exit=true")
+            // The sessions of clients that are gone must not hold the end up.
+            .args(["--stop-proxy-on-exit=true", "--worker-shutdown-timeout=1s"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)

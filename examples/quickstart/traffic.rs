@@ -12,6 +12,9 @@ use crate::backends::Protocol;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After how long without an answer a UDP client asks again, as real ones do: NGINX drops the answer to a request that was on its way
+/// while a reload retired the worker that had it.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// How long a change may take to arrive in traffic.
 const ARRIVAL: Duration = Duration::from_secs(8);
 /// A backend that has not answered any of so many requests in a row is out of rotation.
@@ -61,10 +64,14 @@ impl Target {
     async fn ask_udp(self) -> Result<String> {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         socket.connect(("127.0.0.1", self.port)).await?;
-        socket.send(b"time?").await?;
         let mut packet = [0; 1500];
-        let length = socket.recv(&mut packet).await?;
-        Ok(String::from_utf8_lossy(&packet[..length]).into_owned())
+        loop {
+            socket.send(b"time?").await?;
+            // `ask` ends this when it has taken too long.
+            if let Ok(received) = tokio::time::timeout(ASK_AGAIN, socket.recv(&mut packet)).await {
+                return Ok(String::from_utf8_lossy(&packet[..received?]).into_owned());
+            }
+        }
     }
 
     /// Sends `count` requests; returns how many each backend answered. All of `wanted` must have, and nobody else.
