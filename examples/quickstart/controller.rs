@@ -20,7 +20,7 @@ const STOP: Duration = Duration::from_secs(15);
 const LOG_LINES: usize = 30;
 
 /// A running LBEX.
-pub struct Controller {
+pub(crate) struct Controller {
     process: Child,
     log: PathBuf,
     health_port: u16,
@@ -28,7 +28,7 @@ pub struct Controller {
 
 impl Controller {
     /// Starts `binary` on these manifests with everything that it writes in `folder`.
-    pub async fn start(binary: &Path, manifests: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(binary: &Path, manifests: &Path, folder: &Path) -> Result<Self> {
         let health_port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
         let log = folder.join("lbex.log");
         let file = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
@@ -58,7 +58,7 @@ impl Controller {
     }
 
     /// Waits until LBEX serves.
-    pub async fn ready(&mut self) -> Result<()> {
+    pub(crate) async fn ready(&mut self) -> Result<()> {
         let ready = async {
             loop {
                 if let Some(status) = self.process.try_wait()? {
@@ -74,7 +74,7 @@ impl Controller {
     }
 
     /// Stops LBEX and with it NGINX; LBEX must end well and in time.
-    pub async fn stop(&mut self) -> Result<()> {
+    pub(crate) async fn stop(&mut self) -> Result<()> {
         let status = self.terminate().await?;
         if status.success() { Ok(()) } else { bail!("LBEX ended with {status} when it was told to stop") }
     }
@@ -94,7 +94,7 @@ impl Controller {
     }
 
     /// After a failure: ends whatever still runs and returns the end of the log.
-    pub async fn abandon(&mut self) -> String {
+    pub(crate) async fn abandon(&mut self) -> String {
         let ended = match self.terminate().await {
             Ok(_) => String::new(),
             Err(error) => format!("{error:#}\n"),

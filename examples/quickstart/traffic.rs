@@ -22,11 +22,11 @@ const GONE_AFTER: usize = 12;
 
 /// A port of LBEX, as a client sees it.
 #[derive(Clone, Copy)]
-pub struct Target {
+pub(crate) struct Target {
     /// Its protocol.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The port on 127.0.0.1.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl fmt::Display for Target {
@@ -38,7 +38,7 @@ impl fmt::Display for Target {
 
 impl Target {
     /// One request from a new client; returns who answered.
-    pub async fn ask(self) -> Result<String> {
+    pub(crate) async fn ask(self) -> Result<String> {
         let asking = async {
             match self.protocol {
                 Protocol::Tcp => self.ask_tcp().await,
@@ -75,7 +75,7 @@ impl Target {
     }
 
     /// Sends `count` requests; returns how many each backend answered. All of `wanted` must have, and nobody else.
-    pub async fn spread(self, count: usize, wanted: &[&str]) -> Result<BTreeMap<String, usize>> {
+    pub(crate) async fn spread(self, count: usize, wanted: &[&str]) -> Result<BTreeMap<String, usize>> {
         let mut answers = BTreeMap::new();
         for _ in 0..count {
             *answers.entry(self.ask().await?).or_default() += 1;
@@ -88,7 +88,7 @@ impl Target {
     }
 
     /// Asks until `name` answers; returns how long after `change` it did. Answers of others do not matter, nor do refusals.
-    pub async fn until_answered_by(self, name: &str, change: Instant) -> Result<Duration> {
+    pub(crate) async fn until_answered_by(self, name: &str, change: Instant) -> Result<Duration> {
         let mut last = String::new();
         while change.elapsed() < ARRIVAL {
             match self.ask().await {
@@ -102,7 +102,7 @@ impl Target {
     }
 
     /// Asks until `name` answers no more; returns how long after `change` its last answer came. Every request must be answered.
-    pub async fn until_without(self, name: &str, change: Instant) -> Result<Duration> {
+    pub(crate) async fn until_without(self, name: &str, change: Instant) -> Result<Duration> {
         let mut last = Duration::ZERO;
         let mut others = 0;
         while others < GONE_AFTER {
