@@ -179,7 +179,7 @@ async fn large_datagrams_and_half_closed_connections_come_through() {
         let datagram = vec![b'x'; 60_000];
         let answer = ask_udp(a, &datagram, LONG).expect("answered");
         assert_eq!(answer.len(), datagram.len() + 4);
-        assert_eq!(send_all(a, &[0; 100_000]), "one 100000");
+        assert_eq!(send_all(a, &vec![0; 100_000]), "one 100000");
         bench.stop().await;
     }
 }

@@ -55,15 +55,14 @@ impl NginxBackend {
     /// killed one left still holds the ports.
     pub(super) async fn look(&self, state: &mut State) -> Result<Option<Running>, BackendError> {
         let stored = if state.read { Vec::new() } else { self.stored().await? };
-        let running = match self.nginx.status().await {
-            Some(master) => Some(self.running(state, master, &stored).await),
-            None => {
-                let cleaned = self.nginx.clean_up().await.map_err(retry)?;
-                if !cleaned.orphans.is_empty() || !cleaned.files.is_empty() {
-                    tracing::info!(workers = ?cleaned.orphans, files = ?cleaned.files, "cleaned up after an NGINX that was killed");
-                }
-                None
+        let running = if let Some(master) = self.nginx.status().await {
+            Some(self.running(state, master, &stored).await)
+        } else {
+            let cleaned = self.nginx.clean_up().await.map_err(retry)?;
+            if !cleaned.orphans.is_empty() || !cleaned.files.is_empty() {
+                tracing::info!(workers = ?cleaned.orphans, files = ?cleaned.files, "cleaned up after an NGINX that was killed");
             }
+            None
         };
         if !state.read {
             let served = running.as_ref().and_then(|running| running.generation.as_deref());
@@ -130,7 +129,7 @@ impl NginxBackend {
         running: Option<&Running>,
         host: &Host,
     ) -> Result<Outcome, BackendError> {
-        self.say_shortage(state, choice, host);
+        say_shortage(state, choice, host);
         let files = self.files.clone();
         proc::blocking(move || files.promote()).await.map_err(retry)?;
         let result = match running {
@@ -141,10 +140,9 @@ impl NginxBackend {
             Ok(action) => return Ok(Outcome::Served(action)),
             Err(error) => error,
         };
-        let lines = match &error {
-            ProcessError::Refused { lines } | ProcessError::StartFailed { lines, .. } => lines,
+        let (ProcessError::Refused { lines } | ProcessError::StartFailed { lines, .. }) = &error else {
             // Whether it is served is open, so the file stays: the next call looks again.
-            _ => return Err(retry(error)),
+            return Err(retry(error));
         };
         tracing::warn!(%error, "NGINX did not take over the configuration");
         let files = self.files.clone();
@@ -213,14 +211,6 @@ impl NginxBackend {
         put(main.text.clone()).await.map_err(|error| failed(error.source))
     }
 
-    fn say_shortage(&self, state: &mut State, choice: &Choice, host: &Host) {
-        let shortage = limits(choice.demand(), host).shortage;
-        if let Some(shortage) = shortage.filter(|_| state.shortage != shortage) {
-            tracing::warn!("{shortage}");
-        }
-        state.shortage = shortage;
-    }
-
     /// Remembers what was confirmed, and removes what nothing needs any more.
     pub(super) async fn keep(
         &self,
@@ -248,6 +238,15 @@ impl NginxBackend {
         })
         .await
     }
+}
+
+/// Logs a shortage of files when it is new.
+fn say_shortage(state: &mut State, choice: &Choice, host: &Host) {
+    let shortage = limits(choice.demand(), host).shortage;
+    if let Some(shortage) = shortage.filter(|_| state.shortage != shortage) {
+        tracing::warn!("{shortage}");
+    }
+    state.shortage = shortage;
 }
 
 fn parts(stored: &Stored) -> BTreeMap<ServiceKey, Arc<Part>> {
