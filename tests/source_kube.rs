@@ -206,7 +206,9 @@ async fn the_shipped_role_is_enough_and_every_verb_of_it_is_needed() -> Result<(
     }
 
     let namespace = server.namespace().await?;
-    for (group, resource) in [("", "services"), ("", "nodes"), ("discovery.k8s.io", "endpointslices"), ("", "endpoints")] {
+    for (group, resource) in
+        [("", "services"), ("", "nodes"), ("discovery.k8s.io", "endpointslices"), ("", "endpoints")]
+    {
         for verb in ["list", "watch"] {
             let rule = |group: &str, resource: &str, without: &str| {
                 let verbs: Vec<_> = ["get", "list", "watch"].into_iter().filter(|v| *v != without).collect();
@@ -239,11 +241,10 @@ async fn single_namespaces_need_rights_in_them_alone() -> Result<()> {
     let nodes = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]);
     server.cluster_role(&format!("{mine}-nodes"), &nodes).await?;
     let access = server.access(&mine, "lbex", &format!("{mine}-nodes")).await?;
-    let settings =
-        |namespaces: &[&String]| KubeSettings {
-            namespaces: namespaces.iter().map(|n| (*n).clone()).collect(),
-            ..by_kubeconfig(&access.kubeconfig)
-        };
+    let settings = |namespaces: &[&String]| KubeSettings {
+        namespaces: namespaces.iter().map(|n| (*n).clone()).collect(),
+        ..by_kubeconfig(&access.kubeconfig)
+    };
     let text = refused(settings(&[&mine])).await.to_string();
     assert!(text.contains(&format!("cannot list services in the namespace {mine}")), "{text}");
     let role = json!({
@@ -282,7 +283,9 @@ async fn changes_arrive_and_several_pages_too() -> Result<()> {
         seen.addresses(&namespace, "web") == BTreeSet::from(["10.9.1.2".to_owned()])
     })
     .await?;
-    objects.patch("EndpointSlice", "web-1", &json!({"metadata": {"labels": {"kubernetes.io/service-name": null}}})).await?;
+    objects
+        .patch("EndpointSlice", "web-1", &json!({"metadata": {"labels": {"kubernetes.io/service-name": null}}}))
+        .await?;
     seen.until("a slice that is no Service's any more", |seen| seen.addresses(&namespace, "web").is_empty()).await?;
     objects.delete("Service", "web").await?;
     objects.delete("Node", &format!("{namespace}-0")).await?;
@@ -324,7 +327,10 @@ async fn a_restart_of_the_server_loses_nothing() -> Result<()> {
     let objects = Objects::new(server.client().await?, "default");
     objects.create(&simple("after")).await?;
     seen.until("what came after", |seen| seen.has("default", "after")).await?;
-    seen.until("all is well again", |seen| seen.recovered.len() >= seen.troubles.iter().map(|t| t.kind).collect::<BTreeSet<_>>().len()).await?;
+    seen.until("all is well again", |seen| {
+        seen.recovered.len() >= seen.troubles.iter().map(|t| t.kind).collect::<BTreeSet<_>>().len()
+    })
+    .await?;
     assert!(seen.has("default", "before"));
     assert!(seen.fewest >= 2, "nothing was removed in between: {}", seen.fewest);
     Ok(())
