@@ -12,9 +12,8 @@ use crate::backends::Protocol;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// After how long without an answer a UDP client asks again, as real ones do: NGINX drops the answer to a request that was on its way
-/// while a reload retired the worker that had it.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// After how long without an answer a UDP client asks again.
+const RESEND: Duration = Duration::from_millis(250);
 /// How long a change may take to arrive in traffic.
 const ARRIVAL: Duration = Duration::from_secs(8);
 /// A backend that has not answered any of so many requests in a row is out of rotation.
@@ -66,10 +65,10 @@ impl Target {
         socket.connect(("127.0.0.1", self.port)).await?;
         let mut packet = [0; 1500];
         loop {
+            // A datagram may get lost, above all where NGINX is reloaded at that moment: ask again, as UDP clients do.
             socket.send(b"time?").await?;
-            // `ask` ends this when it has taken too long.
-            if let Ok(received) = tokio::time::timeout(ASK_AGAIN, socket.recv(&mut packet)).await {
-                return Ok(String::from_utf8_lossy(&packet[..received?]).into_owned());
+            if let Ok(length) = tokio::time::timeout(RESEND, socket.recv(&mut packet)).await {
+                return Ok(String::from_utf8_lossy(&packet[..length?]).into_owned());
             }
         }
     }
