@@ -26,9 +26,9 @@ async fn the_older_has_it(nginx: Nginx) -> Result<()> {
     world.put([&a as _, &slice_a as _, &b as _, &slice_b as _])?;
     tcp_reaches(at(port), &["b"]).await?;
     udp_reaches(at(port), &["b"]).await?;
-    let lost = world.lbex.wait_log(&format!("tcp port {port} belongs to default/b"), SOON).await?;
+    let lost = world.lbex.wait_log(&format!("TCP port {port} belongs to default/b"), SOON).await?;
     assert!(lost.contains("default/a") && lost.contains("not served"), "{lost}");
-    let won = world.lbex.wait_log(&format!("tcp port {port} is claimed by default/a"), SOON).await?;
+    let won = world.lbex.wait_log(&format!("TCP port {port} is claimed by default/a"), SOON).await?;
     assert!(won.contains("default/b"), "{won}");
     assert_eq!(world.lbex.metric("lbex_rejections", &[("reason", "PortTaken")]).await?, Some(2.0));
 
@@ -65,7 +65,7 @@ async fn reserved_and_not_allowed(nginx: Nginx) -> Result<()> {
     let health = world.lbex.health_address().port();
     let own = pods("own", health);
     world.put([&pods("web", port) as _, &pods_slice("web", &servers) as _, &own as _, &pods("out", outside) as _])?;
-    let line = world.lbex.wait_log(&format!("tcp port {health} is LBEX's own"), SOON).await?;
+    let line = world.lbex.wait_log(&format!("TCP port {health} is LBEX's own"), SOON).await?;
     assert!(line.contains("default/own"), "{line}");
     let line = world.lbex.wait_log("--allowed-ports", SOON).await?;
     assert!(line.contains("default/out") && line.contains(&outside.to_string()), "{line}");
