@@ -1,7 +1,7 @@
 //! LBEX: makes a Linux host with NGINX the external load balancer of a Kubernetes cluster.
 //!
 //! [`engine`] is the one loop to read first. A binary with a backend of its own parses the command line with [`cli::parse`] and calls
-//! [`run::controller`] with a [`registry::Registry`] that knows its backend.
+//! [`run::controller`] with a function that opens it.
 
 pub mod admin;
 pub mod cli;

@@ -17,7 +17,7 @@ pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_o
 use binary::Candidate;
 use lbex_core::backend::Capabilities;
 
-/// What the backend can do with this NGINX.
+/// What the backend can do with an NGINX that was found and not yet installed (`lbex render`, `lbex validate`).
 pub fn capabilities(candidate: &Candidate) -> Capabilities {
     Capabilities {
         description: format!("NGINX {}", candidate.version()),

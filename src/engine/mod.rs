@@ -2,6 +2,10 @@
 //! state, the driver hands that to the backend, and what comes of it is published.
 
 mod driver;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod watchdog;
 
 use std::sync::Arc;

@@ -72,6 +72,3 @@ impl Templates {
         self.0.render(template, &context).map_err(failed)
     }
 }
-
-#[cfg(test)]
-mod tests;

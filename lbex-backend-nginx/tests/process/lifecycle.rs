@@ -22,6 +22,7 @@ on_both_nginxes!(
     a_pid_file_of_another_process_is_not_believed,
     two_prefixes_do_not_touch_each_other,
     stops_when_connections_end_or_the_time_is_over,
+    the_log_is_kept_small_while_nginx_writes_to_it,
 );
 
 async fn starts_as_a_daemon_that_has_nothing_of_lbex(choice: NginxChoice) {
@@ -250,6 +251,24 @@ async fn stops_when_connections_end_or_the_time_is_over(choice: NginxChoice) {
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     assert!(connection.talk().is_err(), "the connection was closed");
     assert_eq!(site.nginx.status().await, None);
+}
+
+async fn the_log_is_kept_small_while_nginx_writes_to_it(choice: NginxChoice) {
+    let site = Site::new(choice).await;
+    site.configure("g1", "");
+    site.start("g1").await.expect("started");
+    let before = site.log();
+    assert!(before.contains("start worker process"), "{before}");
+    assert!(site.nginx.error_log().limit_size(100).expect("emptied"));
+    let kept = fs::read_to_string(site.layout().logs_dir().join("error.log.1")).expect("kept");
+    assert!(kept.len() == 100 && before.ends_with(&kept), "{kept}");
+
+    // NGINX goes on in the emptied file, from its beginning, and what it says is found there.
+    site.configure("g2", " nonsense;");
+    let error = site.nginx.reload("g2", LIMIT).await.expect_err("refused");
+    assert!(error.to_string().contains("unknown directive \"nonsense\""), "{error}");
+    let after = site.log();
+    assert!(!after.contains('\0') && !after.contains("start worker process"), "{after}");
 }
 
 /// Kills a process of NGINX and waits until it is gone.

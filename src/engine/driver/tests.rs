@@ -3,72 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use async_trait::async_trait;
-use lbex_core::backend::{Capabilities, Instead, Observed, Refusal};
+use lbex_core::backend::{Instead, Refusal};
 use lbex_core::desired::{Algorithm, Listener, Servers, ServiceChange, ServiceConfig, Upstream};
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
 
 use super::*;
-use crate::publish::BuildInfo;
-
-/// What a call of `apply` got, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Call {
-    after: Duration,
-    generation: u64,
-    from: u64,
-    changed: usize,
-}
-
-/// A backend that keeps what it is called with and answers from a script, then with success.
-struct Scripted {
-    begin: Instant,
-    live_servers: bool,
-    takes: Duration,
-    script: Mutex<Vec<Result<BTreeMap<ServiceKey, Vec<Refusal>>, BackendError>>>,
-    calls: Mutex<Vec<Call>>,
-}
-
-impl Scripted {
-    fn new() -> Self {
-        Self {
-            begin: Instant::now(),
-            live_servers: false,
-            takes: Duration::ZERO,
-            script: Mutex::default(),
-            calls: Mutex::default(),
-        }
-    }
-
-    fn calls(&self) -> Vec<Call> {
-        self.calls.lock().unwrap().clone()
-    }
-}
-
-#[async_trait]
-impl ProxyBackend for Scripted {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { live_servers: self.live_servers, ..Capabilities::default() }
-    }
-
-    async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
-        let (generation, from, changed) = (desired.generation, delta.from, delta.changes.len());
-        self.calls.lock().unwrap().push(Call { after: self.begin.elapsed(), generation, from, changed });
-        tokio::time::sleep(self.takes).await;
-        let next = { self.script.lock().unwrap().pop() };
-        let refused = next.unwrap_or_else(|| Ok(BTreeMap::new()))?;
-        Ok(ApplyReport { generation, action: Action::Reloaded, refused })
-    }
-
-    async fn observe(&self) -> Result<Observed, BackendError> {
-        Ok(Observed::default())
-    }
-
-    async fn stop(&self, _: Duration) -> Result<(), BackendError> {
-        Ok(())
-    }
-}
+use crate::engine::testing::{Call, Scripted, metrics};
 
 fn config(servers: &[&str]) -> Arc<ServiceConfig> {
     let servers: Vec<SocketAddr> = servers.iter().map(|s| s.parse().unwrap()).collect();
@@ -99,9 +40,7 @@ fn delta(n: u64) -> Delta {
 }
 
 fn start(backend: &Arc<Scripted>) -> Driver {
-    let build = BuildInfo { version: String::new(), commit: String::new(), backend: String::new() };
-    let pace = Pace { reload_interval: Duration::from_secs(1) };
-    Driver::start(backend.clone(), pace, Arc::new(Metrics::new(&build)))
+    Driver::start(backend.clone(), Pace { reload_interval: Duration::from_secs(1) }, metrics())
 }
 
 fn call(after_ms: u64, generation: u64, from: u64) -> Call {

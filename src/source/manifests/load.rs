@@ -111,7 +111,12 @@ impl<'a> Merge<'a> {
         for (path, contents) in store.contents() {
             self.add(path, contents);
         }
-        if store.files().next().is_none() && store.troubles().next().is_none() {
+        for file in store.deleted() {
+            let text = "it was deleted; what it held is served no more".to_owned();
+            self.problem(whole(file, ProblemKind::Hint, text));
+        }
+        let nothing_else = store.troubles().next().is_none() && store.deleted().is_empty();
+        if nothing_else && store.files().next().is_none() {
             for root in store.roots() {
                 let text = "it holds no .yaml, .yml or .json file".to_owned();
                 self.problem(whole(root, ProblemKind::Hint, text));

@@ -76,6 +76,13 @@ impl Store {
         }
     }
 
+    /// Single files that were deleted while they were followed.
+    pub(super) fn deleted(&self) -> Vec<&Path> {
+        let gone =
+            |(number, root): &(usize, &Root)| root.single && root.known && self.known_of(*number).next().is_none();
+        self.roots.iter().enumerate().filter(gone).map(|(_, root)| root.path.as_path()).collect()
+    }
+
     /// The paths given.
     pub(super) fn roots(&self) -> impl Iterator<Item = &Path> {
         self.roots.iter().map(|root| root.path.as_path())
@@ -181,7 +188,7 @@ impl FileState {
         };
         self.stamp = read.stamp;
         let digest = Some((read.bytes.len(), hasher.hash_one(&read.bytes)));
-        if self.digest == digest && !self.trouble.as_ref().is_some_and(|t| t.kind == ProblemKind::Unreadable) {
+        if self.digest == digest && self.trouble.as_ref().is_none_or(|t| t.kind != ProblemKind::Unreadable) {
             return false;
         }
         self.digest = digest;

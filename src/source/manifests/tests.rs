@@ -394,7 +394,7 @@ fn a_pipe_is_read_once() {
     let writer = {
         let path = path.clone();
         std::thread::spawn(move || {
-            fs::OpenOptions::new().write(true).open(path).unwrap().write_all(NTP.as_bytes()).unwrap()
+            fs::OpenOptions::new().write(true).open(path).unwrap().write_all(NTP.as_bytes()).unwrap();
         })
     };
     assert_eq!(names(&load(&[path], &[])), ["default/ntp"]);

@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use super::*;
 
 fn parsed(text: &str) -> Vec<String> {
@@ -69,7 +71,7 @@ fn bombs_are_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..20 {
         let before = vec![format!("*a{}", n - 1); 10].join(", ");
-        bomb += &format!("a{n}: &a{n} [{before}]\n");
+        writeln!(bomb, "a{n}: &a{n} [{before}]").unwrap();
     }
     assert!(error_at(&bomb, false).2.contains("stand for more than 64 MiB"));
     for deep in ["[".repeat(100_000), "{\"a\":".repeat(100_000), "- ".repeat(100_000)] {
@@ -102,7 +104,7 @@ fn keys() {
     documents(b"a: 1\nb: 2\na: 3\n", false, &mut |d| repeated.extend(d.repeated)).unwrap();
     assert_eq!(repeated, [(Position::of(3, 1), "a".to_owned())]);
     assert_eq!(parsed("a: 1\nb: 2\na: 3\n"), ["{a:3,b:2}"]);
-    let many: String = (0..100).map(|n| format!("k{}: {n}\n", n % 50)).collect();
+    let many = (0..100).map(|n| format!("k{}: {n}", n % 50)).collect::<Vec<_>>().join("\n");
     assert!(parsed(&many)[0].starts_with("{k0:50,k1:51,") && parsed(&many)[0].ends_with("k49:99}"));
     assert!(error_at("[a, b]: 1", false).2.contains("only text keys"));
     assert_eq!(parsed("managedFields: [1, 2]"), ["{managedFields:}"]);

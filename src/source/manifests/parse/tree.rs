@@ -141,20 +141,17 @@ pub(super) fn map<'t>(entries: Vec<(Node<'t>, Node<'t>)>, told: &mut Vec<(Positi
             }
             places.get(text).copied()
         };
-        match place {
-            Some(place) => {
-                if told.len() < MOST_REPEATED {
-                    told.push((key.at, text.to_owned()));
-                }
-                kept[place] = (key, value);
+        if let Some(place) = place {
+            if told.len() < MOST_REPEATED {
+                told.push((key.at, text.to_owned()));
             }
-            None => {
-                if !places.is_empty() {
-                    places.insert(text.to_owned(), kept.len());
-                }
-                kept.push((key, value));
-            }
+            kept[place] = (key, value);
+            continue;
         }
+        if !places.is_empty() {
+            places.insert(text.to_owned(), kept.len());
+        }
+        kept.push((key, value));
     }
     kept.shrink_to_fit();
     Value::Map(kept)

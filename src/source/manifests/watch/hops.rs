@@ -28,11 +28,11 @@ impl Places {
         let mut places = Self::default();
         for root in roots {
             places.follow(root);
-            if let Ok(real) = fs::canonicalize(root) {
-                if real.is_dir() {
-                    places.watch(real.clone());
-                    places.whole.insert(real);
-                }
+            if let Ok(real) = fs::canonicalize(root)
+                && real.is_dir()
+            {
+                places.watch(real.clone());
+                places.whole.insert(real);
             }
         }
         for file in files {
@@ -52,10 +52,10 @@ impl Places {
     }
 
     fn watch(&mut self, folder: PathBuf) {
-        if self.folders.len() < MOST_FOLDERS {
-            if let Ok(metadata) = fs::metadata(&folder) {
-                self.folders.insert(folder, (metadata.dev(), metadata.ino()));
-            }
+        if self.folders.len() < MOST_FOLDERS
+            && let Ok(metadata) = fs::metadata(&folder)
+        {
+            self.folders.insert(folder, (metadata.dev(), metadata.ino()));
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Follower {
     reader: Arc<Mutex<Reader>>,
     shared: Arc<Shared>,
     namespaces: Arc<[String]>,
+    /// The version of the reading that was returned last.
+    seen: u64,
     next_poll: Instant,
     retry: Option<Instant>,
 }
@@ -71,6 +73,8 @@ struct Reader {
     watched: BTreeMap<PathBuf, (u64, u64)>,
     /// Whether something that should be watched is not.
     blind: bool,
+    /// Counts the readings that brought something new.
+    version: u64,
     shared: Arc<Shared>,
 }
 
@@ -79,44 +83,54 @@ impl Follower {
     /// `namespaces` as in [`super::load`].
     pub async fn open(paths: &[PathBuf], namespaces: &[String]) -> Result<(Self, Loaded), NothingReadable> {
         let shared = Arc::new(Shared::default());
-        let store = Store::new(paths);
-        let reader =
-            Reader { store, watcher: None, watched: BTreeMap::new(), blind: false, shared: Arc::clone(&shared) };
+        let reader = Reader {
+            store: Store::new(paths),
+            watcher: None,
+            watched: BTreeMap::new(),
+            blind: false,
+            version: 0,
+            shared: Arc::clone(&shared),
+        };
         let mut follower = Self {
             reader: Arc::new(Mutex::new(reader)),
             shared,
             namespaces: namespaces.into(),
+            seen: 0,
             next_poll: Instant::now() + POLL,
             retry: None,
         };
-        let (loaded, anything) = follower
+        let (loaded, anything, version) = follower
             .blocking(|reader, namespaces| {
                 reader.start();
                 reader.read(&Suspects::default(), &HashSet::new());
-                (reader.merge(namespaces), reader.store.anything_read())
+                (reader.merge(namespaces), reader.store.anything_read(), reader.version)
             })
             .await;
         if !anything {
             return Err(NothingReadable { problems: loaded.problems });
         }
+        follower.seen = version;
         follower.plan_retry(&loaded);
         Ok((follower, loaded))
     }
 
-    /// Waits for the next change and returns what the files hold after it. Dropping the future loses nothing that a later call
-    /// would not find within the poll's interval.
+    /// Waits for the next change and returns what the files hold after it. The future may be dropped: the next call then
+    /// returns what that one would have.
     pub async fn next(&mut self) -> Loaded {
         loop {
-            let suspects = self.wait().await;
-            let (suspects, lost) = suspects;
-            let (loaded, blind) = self
+            let (suspects, lost) = self.wait().await;
+            // From here on everything is in the reader's hands, whatever becomes of this future.
+            let seen = self.seen;
+            let (loaded, version, blind) = self
                 .blocking(move |reader, namespaces| {
-                    let changed = reader.read(&suspects, &lost);
-                    (changed.then(|| reader.merge(namespaces)), reader.blind)
+                    reader.read(&suspects, &lost);
+                    let news = reader.version != seen;
+                    (news.then(|| reader.merge(namespaces)), reader.version, reader.blind)
                 })
                 .await;
             self.next_poll = Instant::now() + if blind { POLL_BLIND } else { POLL };
             if let Some(loaded) = loaded {
+                self.seen = version;
                 self.plan_retry(&loaded);
                 return loaded;
             }
@@ -189,8 +203,8 @@ impl Reader {
         self.rewatch(&HashSet::new());
     }
 
-    /// Reads what has changed, and watches what is to be watched now. Returns whether anything changed.
-    fn read(&mut self, suspects: &Suspects, lost: &HashSet<PathBuf>) -> bool {
+    /// Reads what has changed, and watches what is to be watched now.
+    fn read(&mut self, suspects: &Suspects, lost: &HashSet<PathBuf>) {
         let mut changed = self.store.refresh(suspects);
         for round in 0..ROUNDS {
             let none = HashSet::new();
@@ -200,7 +214,7 @@ impl Reader {
             }
             changed |= self.store.refresh(&Suspects::default());
         }
-        changed
+        self.version += u64::from(changed);
     }
 
     fn merge(&self, namespaces: &[String]) -> Loaded {

@@ -31,10 +31,8 @@ async fn until(follower: &mut Follower, wanted: impl Fn(&Loaded) -> bool) -> Loa
             last = Some(loaded);
         }
     };
-    match tokio::time::timeout(deadline, search).await {
-        Ok(loaded) => loaded,
-        Err(_) => panic!("no such reading came; the last: {last:#?}"),
-    }
+    let found = tokio::time::timeout(deadline, search).await.ok();
+    found.unwrap_or_else(|| panic!("no such reading came; the last: {last:#?}"))
 }
 
 async fn until_names(follower: &mut Follower, wanted: &[&str]) -> Loaded {

@@ -1,0 +1,230 @@
+//! Golden configurations: what LBEX writes, and that real NGINXes take it.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{by, desired, dns, key, nginxes, on, service, tcp, udp};
+use lbex_backend_nginx::binary::{Origin, find};
+use lbex_backend_nginx::check::Checker;
+use lbex_backend_nginx::limits::{Demand, Host, limits};
+use lbex_backend_nginx::prefix::Prefix;
+use lbex_backend_nginx::render::{Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service};
+use lbex_backend_nginx::{RenderOptions, render_only};
+use lbex_core::desired::{Algorithm, Listener, Method, ServiceConfig, Until};
+use proptest::prelude::*;
+
+const NEWEST: Dialect = Dialect { least_time: true, half_close: true };
+
+/// Every kind of listener, by name. Ports above 1023, on loopback: the checks really bind them.
+fn kinds() -> Vec<(&'static str, Arc<ServiceConfig>)> {
+    let three = ["10.1.0.1:30080", "10.1.0.2:30080", "10.1.0.3:30080"];
+    let mixed = ["10.1.0.1:30080", "[fd00::1]:30080"];
+    let least_time = |until, inflight| Algorithm::LeastTime(Method { until, inflight });
+    let with = |name: &'static str, listeners: Vec<Listener>| (name, service(name, listeners));
+    let ranges = |listener: Listener, texts: &[&str]| Listener {
+        allow: texts.iter().map(|text| text.parse().expect("a network")).collect(),
+        ..listener
+    };
+    vec![
+        with("one-tcp", vec![tcp(19080, &three)]),
+        with("one-udp", vec![udp(19053, &three)]),
+        with("tcp-and-udp", vec![tcp(19053, &three[..1]), udp(19053, &three[..1])]),
+        with("ipv6", vec![on(tcp(19080, &["[fd00::1]:8080"]), &["::1"])]),
+        with(
+            "dual-stack",
+            vec![on(tcp(19080, &mixed), &["0.0.0.0", "::"]), on(udp(19080, &mixed), &["0.0.0.0", "::"])],
+        ),
+        with("several-addresses", vec![on(tcp(19080, &three), &["127.0.0.2", "127.0.0.3", "::1"])]),
+        with("least-conn", vec![by(tcp(19080, &three), Algorithm::LeastConn)]),
+        with(
+            "client-ip",
+            vec![by(tcp(19080, &three), Algorithm::ClientIp), by(udp(19080, &three), Algorithm::ClientIp)],
+        ),
+        with("one-server", vec![by(tcp(19080, &three[..1]), Algorithm::LeastConn)]),
+        with("source-ranges", vec![ranges(tcp(19080, &three), &["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"])]),
+        with("no-servers", vec![tcp(19080, &[]), udp(19080, &[])]),
+        with(
+            "dns",
+            vec![
+                dns(tcp(19080, &[]), "db.example.com", 5432, &["10.96.0.10:53", "[fd00::a]:5353"]),
+                dns(udp(19080, &[]), "time.example.com", 123, &["10.96.0.10:53"]),
+            ],
+        ),
+        with(
+            "timeouts",
+            vec![Listener {
+                connect_timeout: Duration::from_millis(500),
+                idle_timeout: Duration::from_secs(90),
+                ..tcp(19080, &three)
+            }],
+        ),
+        with(
+            "least-time",
+            vec![
+                by(tcp(19080, &three), least_time(Until::Connect, false)),
+                by(tcp(19081, &three), least_time(Until::FirstByte, true)),
+                by(tcp(19082, &three), least_time(Until::LastByte, false)),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn service_files() {
+    let templates = Templates::new().expect("templates");
+    for (name, service) in kinds() {
+        let text = render_service(&templates, &service, NEWEST).expect("rendered");
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+fn main_input() -> MainInput {
+    MainInput {
+        made_for: "nginx-1.28.3-0123456789ab".to_owned(),
+        modules: Vec::new(),
+        user: Some("nobody nogroup".to_owned()),
+        worker_shutdown_timeout: None,
+        generation_socket: "/var/lib/lbex/run/generation.sock".into(),
+        dialect: NEWEST,
+    }
+}
+
+#[test]
+fn main_files() {
+    let templates = Templates::new().expect("templates");
+    let parts: Vec<Part> = kinds()
+        .into_iter()
+        .map(|(_, service)| {
+            let text = render_service(&templates, &service, NEWEST).expect("rendered");
+            Part::read(ServiceFileName::of(&service.service, &text), &text)
+        })
+        .collect();
+    let host = Host { cpus: 2, master: 1 << 20, worker: 1 << 20 };
+    let limits = limits(Demand { shared: 20, per_worker: 10 }, &host);
+    let full = MainFile::render(&templates, &main_input(), &limits, &parts).expect("rendered");
+    insta::assert_snapshot!("main", full.text);
+    let debian = MainInput {
+        made_for: "nginx 1.18.0".to_owned(),
+        modules: vec!["/usr/lib/nginx/modules/ngx_stream_module.so".into()],
+        user: None,
+        worker_shutdown_timeout: Some(Duration::from_secs(300)),
+        dialect: Dialect { least_time: false, half_close: false },
+        ..main_input()
+    };
+    let empty = MainFile::render(&templates, &debian, &limits, []).expect("rendered");
+    insta::assert_snapshot!("main-dynamic-module", empty.text);
+}
+
+#[test]
+fn least_time_is_left_out_where_nginx_lacks_it() {
+    let templates = Templates::new().expect("templates");
+    let (_, service) = kinds().pop().expect("least_time");
+    let text = render_service(&templates, &service, Dialect { least_time: false, ..NEWEST }).expect("rendered");
+    assert!(!text.contains("least_time"), "{text}");
+}
+
+#[test]
+fn a_part_is_read_back_from_its_text() {
+    let templates = Templates::new().expect("templates");
+    let part = |name: &str| {
+        let (_, service) = kinds().into_iter().find(|(kind, _)| *kind == name).expect("a kind");
+        let text = render_service(&templates, &service, NEWEST).expect("rendered");
+        let file = ServiceFileName::of(&key(name), &text);
+        assert!(
+            file.fits(&text)
+                && !file.fits("")
+                && ServiceFileName::parse(file.as_str()) == Some((key(name), file.clone()))
+        );
+        Part::read(file, &text)
+    };
+    let dual = part("dual-stack");
+    let claims: Vec<String> = dual.claims.iter().map(ToString::to_string).collect();
+    assert_eq!(claims, ["TCP 0.0.0.0:19080", "TCP [::]:19080", "UDP 0.0.0.0:19080", "UDP [::]:19080"]);
+    assert_eq!((dual.upstreams, dual.servers), (2, 4));
+    let empty = part("no-servers");
+    assert_eq!((empty.claims.len(), empty.upstreams, empty.servers), (2, 0, 0));
+}
+
+/// Each kind by itself, and all configurations that this NGINX can have.
+#[tokio::test]
+async fn real_nginxes_take_every_kind() {
+    for choice in nginxes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let prefix = Prefix::open(&folder.path().join("p")).expect("a prefix");
+        let candidate = find(&choice).await.expect("an NGINX");
+        let binary = candidate.clone().install(prefix.layout()).await.expect("installed");
+        let checker = Checker::new(binary.clone(), prefix.layout()).expect("a checker");
+        let root = prefix.layout().root();
+        let options = RenderOptions { candidate, prefix: root.to_owned(), worker_shutdown_timeout: None };
+        for (name, service) in kinds() {
+            if name == "dual-stack" && !lbex_backend_nginx::probe::ipv6_available() {
+                continue;
+            }
+            let files = render_only(&desired(&[service]), &options).expect("rendered");
+            for (file, text) in &files {
+                std::fs::write(root.join(file), text).expect("written");
+            }
+            let verdict = checker.check(Path::new(&root.join("conf/nginx.conf")), Duration::from_secs(20)).await;
+            verdict.expect("checked").unwrap_or_else(|complaint| panic!("{binary}: {name}: {complaint:?}\n{files:#?}"));
+            assert!(!prefix.layout().generation_socket().exists(), "the check leaves no socket");
+            assert!(!prefix.layout().pid_file().exists(), "the check writes no pid file");
+        }
+        assert!(binary.origin == Origin::System || cfg!(feature = "embedded"));
+    }
+}
+
+fn any_listener() -> impl Strategy<Value = Listener> {
+    let address = prop_oneof![
+        any::<[u8; 4]>().prop_map(|b| std::net::IpAddr::from(b)),
+        any::<[u8; 16]>().prop_map(|b| std::net::IpAddr::from(b)),
+    ];
+    let server = (address.clone(), 1u16..).prop_map(std::net::SocketAddr::from);
+    let algorithm = prop_oneof![
+        Just(Algorithm::RoundRobin),
+        Just(Algorithm::LeastConn),
+        Just(Algorithm::ClientIp),
+        any::<bool>().prop_map(|inflight| Algorithm::LeastTime(Method { until: Until::FirstByte, inflight })),
+    ];
+    let network =
+        (address.clone(), 0u8..=32).prop_map(|(ip, length)| ipnet::IpNet::new(ip, length).expect("a network"));
+    (
+        any::<bool>(),
+        1u16..,
+        proptest::collection::vec(address, 1..3),
+        proptest::collection::vec(server, 0..5),
+        proptest::collection::vec(network, 0..3),
+        algorithm,
+        any::<u32>(),
+    )
+        .prop_map(|(is_udp, port, ips, servers, allow, algorithm, millis)| {
+            let mut listener = if is_udp { udp(port, &[]) } else { tcp(port, &[]) };
+            listener.addresses = ips.into();
+            listener.allow = allow.into();
+            listener.idle_timeout = Duration::from_millis(millis.into());
+            listener.upstream = lbex_core::desired::Upstream {
+                algorithm,
+                servers: lbex_core::desired::Servers::Addresses(servers.into()),
+            };
+            listener
+        })
+}
+
+proptest! {
+    /// Whatever is desired renders, to the same bytes each time, of the characters that LBEX's templates and types have, with
+    /// balanced braces, and can be read back.
+    #[test]
+    fn any_service_renders(listeners in proptest::collection::vec(any_listener(), 1..4)) {
+        let templates = Templates::new().expect("templates");
+        let service = service("any", listeners);
+        let text = render_service(&templates, &service, NEWEST).expect("rendered");
+        prop_assert_eq!(&text, &render_service(&Templates::new().expect("templates"), &service, NEWEST).expect("rendered"));
+        prop_assert!(text.chars().all(|c| c.is_ascii_graphic() || c == ' ' || c == '\n'));
+        prop_assert_eq!(text.matches('{').count(), text.matches('}').count());
+        let part = Part::read(ServiceFileName::of(&service.service, &text), &text);
+        let claims: usize = service.listeners.iter().map(|listener| listener.addresses.len()).sum();
+        prop_assert_eq!(part.claims.len(), claims);
+    }
+}
