@@ -14,13 +14,13 @@ const ATTEMPTS: usize = 50;
 
 /// The backends of the quickstart; dropping them ends them.
 #[derive(Default)]
-pub struct Backends {
+pub(crate) struct Backends {
     tasks: JoinSet<()>,
 }
 
 impl Backends {
     /// Starts a TCP backend per address, all on one port that was free; returns the port.
-    pub async fn tcp(&mut self, named: &[(&str, IpAddr)]) -> Result<u16> {
+    pub(crate) async fn tcp(&mut self, named: &[(&str, IpAddr)]) -> Result<u16> {
         for _ in 0..ATTEMPTS {
             let (_, first) = named.first().context("no TCP backends are wanted")?;
             let listener = TcpListener::bind((*first, 0)).await?;
@@ -40,7 +40,7 @@ impl Backends {
     }
 
     /// The same for UDP.
-    pub async fn udp(&mut self, named: &[(&str, IpAddr)]) -> Result<u16> {
+    pub(crate) async fn udp(&mut self, named: &[(&str, IpAddr)]) -> Result<u16> {
         for _ in 0..ATTEMPTS {
             let (_, first) = named.first().context("no UDP backends are wanted")?;
             let socket = UdpSocket::bind((*first, 0)).await?;
@@ -93,7 +93,7 @@ async fn serve_udp(socket: UdpSocket, name: Arc<str>) {
 }
 
 /// `wanted`, where this process may listen there and nobody else does, else a port that is free for `protocol`.
-pub async fn listener_port(protocol: Protocol, wanted: u16) -> Result<u16> {
+pub(crate) async fn listener_port(protocol: Protocol, wanted: u16) -> Result<u16> {
     let everywhere = |port| SocketAddr::from(([127, 0, 0, 1], port));
     for port in [wanted, 0] {
         let bound = match protocol {
@@ -109,7 +109,7 @@ pub async fn listener_port(protocol: Protocol, wanted: u16) -> Result<u16> {
 
 /// TCP or UDP.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.

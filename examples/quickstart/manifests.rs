@@ -16,32 +16,32 @@ const ECHO: (&str, &str) = ("4-echo.yaml", include_str!("later/4-echo.yaml"));
 
 /// The ports that stand in the copy instead of those that the manifests name.
 #[derive(Debug, Clone, Copy)]
-pub struct Ports {
+pub(crate) struct Ports {
     /// Where LBEX listens instead of 123 (UDP).
-    pub ntp: u16,
+    pub(crate) ntp: u16,
     /// Instead of 80.
-    pub http: u16,
+    pub(crate) http: u16,
     /// Instead of 443.
-    pub https: u16,
+    pub(crate) https: u16,
     /// Instead of 7000.
-    pub echo: u16,
+    pub(crate) echo: u16,
     /// The node port instead of 30123.
-    pub node: u16,
+    pub(crate) node: u16,
     /// Where the web backends listen instead of 8080.
-    pub web_http: u16,
+    pub(crate) web_http: u16,
     /// Instead of 8443.
-    pub web_https: u16,
+    pub(crate) web_https: u16,
 }
 
 /// A folder with the copy.
-pub struct Manifests {
+pub(crate) struct Manifests {
     folder: PathBuf,
     ports: Ports,
 }
 
 impl Manifests {
     /// Writes the copy into `folder`, which is made.
-    pub fn copy_to(folder: PathBuf, ports: Ports) -> Result<Self> {
+    pub(crate) fn copy_to(folder: PathBuf, ports: Ports) -> Result<Self> {
         fs::create_dir(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
         let manifests = Self { folder, ports };
         for (name, text) in FILES {
@@ -51,19 +51,19 @@ impl Manifests {
     }
 
     /// Where they are.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Adds an endpoint to the slice in a file.
-    pub fn add_endpoint(&self, file: &str, address: &str, node: &str) -> Result<()> {
+    pub(crate) fn add_endpoint(&self, file: &str, address: &str, node: &str) -> Result<()> {
         self.edit(file, |text| {
             text.trim_end().to_owned() + &format!("\n- {{addresses: [{address}], nodeName: {node}}}\n")
         })
     }
 
     /// Removes the line of an endpoint.
-    pub fn remove_endpoint(&self, file: &str, address: &str) -> Result<()> {
+    pub(crate) fn remove_endpoint(&self, file: &str, address: &str) -> Result<()> {
         let entry = format!("[{address}]");
         self.edit(file, |text| {
             text.lines().filter(|line| !line.contains(&entry)).fold(String::new(), |all, line| all + line + "\n")
@@ -71,7 +71,7 @@ impl Manifests {
     }
 
     /// Adds the Service `echo`.
-    pub fn add_echo(&self) -> Result<()> {
+    pub(crate) fn add_echo(&self) -> Result<()> {
         self.write(ECHO.0, &self.with_ports(ECHO.1))
     }
 

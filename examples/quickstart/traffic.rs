@@ -12,6 +12,8 @@ use crate::backends::Protocol;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After how long without an answer a UDP client asks again.
+const RESEND: Duration = Duration::from_millis(250);
 /// How long a change may take to arrive in traffic.
 const ARRIVAL: Duration = Duration::from_secs(8);
 /// A backend that has not answered any of so many requests in a row is out of rotation.
@@ -19,11 +21,11 @@ const GONE_AFTER: usize = 12;
 
 /// A port of LBEX, as a client sees it.
 #[derive(Clone, Copy)]
-pub struct Target {
+pub(crate) struct Target {
     /// Its protocol.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The port on 127.0.0.1.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl fmt::Display for Target {
@@ -35,7 +37,7 @@ impl fmt::Display for Target {
 
 impl Target {
     /// One request from a new client; returns who answered.
-    pub async fn ask(self) -> Result<String> {
+    pub(crate) async fn ask(self) -> Result<String> {
         let asking = async {
             match self.protocol {
                 Protocol::Tcp => self.ask_tcp().await,
@@ -61,14 +63,18 @@ impl Target {
     async fn ask_udp(self) -> Result<String> {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         socket.connect(("127.0.0.1", self.port)).await?;
-        socket.send(b"time?").await?;
         let mut packet = [0; 1500];
-        let length = socket.recv(&mut packet).await?;
-        Ok(String::from_utf8_lossy(&packet[..length]).into_owned())
+        loop {
+            // A datagram may get lost, above all where NGINX is reloaded at that moment: ask again, as UDP clients do.
+            socket.send(b"time?").await?;
+            if let Ok(length) = tokio::time::timeout(RESEND, socket.recv(&mut packet)).await {
+                return Ok(String::from_utf8_lossy(&packet[..length?]).into_owned());
+            }
+        }
     }
 
     /// Sends `count` requests; returns how many each backend answered. All of `wanted` must have, and nobody else.
-    pub async fn spread(self, count: usize, wanted: &[&str]) -> Result<BTreeMap<String, usize>> {
+    pub(crate) async fn spread(self, count: usize, wanted: &[&str]) -> Result<BTreeMap<String, usize>> {
         let mut answers = BTreeMap::new();
         for _ in 0..count {
             *answers.entry(self.ask().await?).or_default() += 1;
@@ -81,7 +87,7 @@ impl Target {
     }
 
     /// Asks until `name` answers; returns how long after `change` it did. Answers of others do not matter, nor do refusals.
-    pub async fn until_answered_by(self, name: &str, change: Instant) -> Result<Duration> {
+    pub(crate) async fn until_answered_by(self, name: &str, change: Instant) -> Result<Duration> {
         let mut last = String::new();
         while change.elapsed() < ARRIVAL {
             match self.ask().await {
@@ -95,7 +101,7 @@ impl Target {
     }
 
     /// Asks until `name` answers no more; returns how long after `change` its last answer came. Every request must be answered.
-    pub async fn until_without(self, name: &str, change: Instant) -> Result<Duration> {
+    pub(crate) async fn until_without(self, name: &str, change: Instant) -> Result<Duration> {
         let mut last = Duration::ZERO;
         let mut others = 0;
         while others < GONE_AFTER {

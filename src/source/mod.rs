@@ -3,6 +3,7 @@
 //! A source runs in tasks of its own and tells the engine what changes, over one bounded channel. It never decides what a
 //! change means; the engine never learns where it came from.
 
+pub mod kube;
 pub mod manifests;
 pub mod objects;
 mod observer;

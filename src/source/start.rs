@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{SourceError, SourceEvent, SourceHandle, SourceObserver, manifests};
+use super::{SourceError, SourceEvent, SourceHandle, SourceObserver, kube, kube::KubeSettings, manifests};
 use crate::cli::Failure;
 use crate::settings::{Settings, SourceSettings};
 
@@ -25,12 +25,12 @@ pub async fn start(
     observer: Arc<dyn SourceObserver>,
     events: mpsc::Sender<SourceEvent>,
 ) -> Result<SourceHandle, Failure> {
-    match &settings.source {
-        SourceSettings::Manifests(path) => {
-            manifests::start(std::slice::from_ref(path), &settings.namespaces, observer, events)
-                .await
-                .map_err(Failure::usage)
-        }
-        SourceSettings::Proxy(_) | SourceSettings::Kubeconfig(_) | SourceSettings::InCluster => todo!(),
+    if let SourceSettings::Manifests(path) = &settings.source {
+        let path = std::slice::from_ref(path);
+        return manifests::start(path, &settings.namespaces, observer, events).await.map_err(Failure::usage);
     }
+    let Some(settings) = KubeSettings::new(settings) else {
+        return Err(Failure::usage(anyhow::anyhow!("no source of objects is set")));
+    };
+    Ok(kube::start(settings, &observer, events).await?)
 }
