@@ -218,7 +218,10 @@ pub(crate) async fn udp_silent(server: SocketAddr) -> Result<()> {
 pub(crate) const CLOSED: &[io::ErrorKind] = &[io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
 
 /// Fails unless `asking` fails in one of these ways.
-pub(crate) async fn fails_with(asking: impl Future<Output = io::Result<String>>, kinds: &[io::ErrorKind]) -> Result<()> {
+pub(crate) async fn fails_with(
+    asking: impl Future<Output = io::Result<String>>,
+    kinds: &[io::ErrorKind],
+) -> Result<()> {
     match asking.await {
         Ok(name) => anyhow::bail!("{name} answered"),
         Err(error) if kinds.contains(&error.kind()) => Ok(()),

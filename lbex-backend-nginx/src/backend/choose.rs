@@ -153,9 +153,10 @@ struct Ports(HashMap<(Transport, u16), Vec<Claim>>);
 
 impl Ports {
     fn of<'a>(parts: impl Iterator<Item = &'a Arc<Part>>) -> Self {
-        let mut ports = Self(HashMap::new());
-        parts.for_each(|part| ports.add(part));
-        ports
+        parts.fold(Self(HashMap::new()), |mut all, part| {
+            all.add(part);
+            all
+        })
     }
 
     fn add(&mut self, part: &Part) {

@@ -21,9 +21,6 @@ use crate::render::{Claim, MainFile, Part};
 /// How long a start or reload may take until it is confirmed. 5,000 upstreams take up to 3 s; a port that is taken 2.5 s.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 
-/// How large NGINX's error log may grow, in bytes.
-const LOG_SIZE: u64 = 32 << 20;
-
 /// The NGINX that runs.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -224,15 +221,12 @@ impl NginxBackend {
         state.applied = Some(generation);
         state.pending.clear();
         self.served(main);
-        let (files, text, log) = (self.files.clone(), main.text.clone(), self.nginx.error_log().clone());
+        let (files, text) = (self.files.clone(), main.text.clone());
         let wanted = state.wanted.values().map(|want| want.part.file.as_str().to_owned()).collect();
         proc::blocking(move || {
             files.keep(&text).map_err(retry)?;
             if let Err(error) = files.sweep(&wanted) {
                 tracing::warn!(%error, "old configuration files remain");
-            }
-            if let Err(error) = log.limit_size(LOG_SIZE) {
-                tracing::warn!(%error, "NGINX's error log cannot be kept small");
             }
             Ok(())
         })

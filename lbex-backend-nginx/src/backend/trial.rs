@@ -130,7 +130,8 @@ fn sentence(state: &mut State, trial: &mut Trial, part: &Part, complaint: &Compl
         None => refuse::refused(complaint),
     };
     tracing::warn!(file = %part.file, message = %why.message, "NGINX refuses a Service");
-    if complaint.lasting() {
+    let names_it = complaint.file.as_ref().is_some_and(|(_, file)| *file == part.file);
+    if names_it && complaint.lasting() {
         state.verdicts.insert(part.file.clone(), vec![why]);
     } else {
         trial.block(part, why);

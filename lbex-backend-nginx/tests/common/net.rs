@@ -86,6 +86,12 @@ pub(crate) fn send_all(address: SocketAddr, bytes: &[u8]) -> String {
     format!("{name} {answer}")
 }
 
+/// Ends a connection on which the name was read: whether the server's last word still comes.
+pub(crate) fn is_alive(mut stream: TcpStream) -> bool {
+    let mut answer = String::new();
+    stream.shutdown(Shutdown::Write).is_ok() && stream.read_to_string(&mut answer).is_ok() && answer == "0"
+}
+
 /// Sends a datagram from a new socket and awaits the answer.
 pub(crate) fn ask_udp(address: SocketAddr, datagram: &[u8], patience: Duration) -> Option<Vec<u8>> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
