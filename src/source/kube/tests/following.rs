@@ -125,6 +125,7 @@ async fn patience_grows_with_a_list_that_is_silent() {
     api.on("list services", slow);
     let seen = Running::on(&api).await.synced().await;
     assert_eq!((seen.services().len(), seen.counts.restarts.load(Ordering::Relaxed)), (1, 1));
+    assert!(seen.troubles[0].text.contains("nothing came for 2 s"), "{:?}", seen.troubles);
 }
 
 #[tokio::test]
