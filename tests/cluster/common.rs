@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +15,7 @@ use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::objects::{Objects, Service, node, service, slice};
 use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::{SOON, eventually, eventually_is};
+use tokio::task::JoinHandle;
 
 /// The LBEX under test.
 pub(crate) fn binary() -> &'static Path {
@@ -190,4 +193,39 @@ pub(crate) async fn spread_is(port: u16, names: &[&str]) -> Result<()> {
         Ok::<_, String>(tally.into_keys().collect())
     })
     .await
+}
+
+/// A client that asks again and again, and must always be answered by the same backend.
+pub(crate) struct Steady {
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<Result<usize, String>>,
+}
+
+impl Steady {
+    /// Begins to ask at `port`.
+    pub(crate) fn start(port: u16, name: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, name) = (stop.clone(), name.to_owned());
+        let task = tokio::spawn(async move {
+            let mut count = 0;
+            while !stopped.load(Ordering::SeqCst) {
+                let seen = answer(local(port)).await;
+                if seen != name {
+                    return Err(format!("after {count} answers of {name}: {seen}"));
+                }
+                count += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(count)
+        });
+        Self { stop, task }
+    }
+
+    /// Ends; fails if ever somebody else answered, or nobody.
+    pub(crate) async fn finish(self) -> Result<()> {
+        self.stop.store(true, Ordering::SeqCst);
+        let count = self.task.await?.map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(count > 0, "nobody was asked");
+        Ok(())
+    }
 }

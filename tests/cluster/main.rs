@@ -7,6 +7,7 @@
 mod common;
 
 mod annotations;
+mod changes;
 mod nodes;
 mod ports;
 mod selection;
