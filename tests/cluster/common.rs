@@ -29,7 +29,8 @@ pub(crate) const ELSEWHERE: &str = "198.51.100.1";
 pub(crate) struct Cluster {
     pub(crate) objects: Objects,
     pub(crate) kubeconfig: PathBuf,
-    node: String,
+    /// The node at 127.0.0.1: [`Cluster::node`].
+    pub(crate) node: String,
 }
 
 impl Cluster {

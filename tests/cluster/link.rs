@@ -18,11 +18,7 @@ pub(crate) struct Link {
 impl Link {
     /// From a port of its own on 127.0.0.1.
     pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
-        Self::from(TcpListener::bind("127.0.0.1:0").await?, server)
-    }
-
-    /// From a listener that the test made, perhaps in a network namespace.
-    pub(crate) fn from(listener: TcpListener, server: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (cut, is_cut) = watch::channel(false);
         let task = tokio::spawn(async move {

@@ -5,9 +5,12 @@
 //! one of their own.
 
 mod common;
+mod link;
 
+mod access;
 mod annotations;
 mod changes;
+mod faults;
 mod nodes;
 mod ports;
 mod selection;
