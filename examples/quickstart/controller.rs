@@ -23,6 +23,7 @@ const LOG_LINES: usize = 30;
 pub(crate) struct Controller {
     process: Child,
     log: PathBuf,
+    prefix: PathBuf,
     health_port: u16,
 }
 
@@ -30,17 +31,18 @@ impl Controller {
     /// Starts `binary` on these manifests with everything that it writes in `folder`.
     pub(crate) async fn start(binary: &Path, manifests: &Path, folder: &Path) -> Result<Self> {
         let health_port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-        let log = folder.join("lbex.log");
+        let (log, prefix) = (folder.join("lbex.log"), folder.join("nginx"));
         let file = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
         let mut command = Command::new(binary);
         command
             .arg("--manifests")
             .arg(manifests)
             .arg("--nginx-prefix")
-            .arg(folder.join("nginx"))
+            .arg(&prefix)
             .arg(format!("--health-port={health_port}"))
             .args(["--listen-address=127.0.0.1", "--health-address=127.0.0.1", "--metrics-address=off"])
-            .arg("--stop-proxy-on-exit=true")
+            // On exit NGINX is stopped too, and need not wait for the clients that the quickstart itself was.
+            .args(["--stop-proxy-on-exit=true", "--worker-shutdown-timeout=1s"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
@@ -53,7 +55,7 @@ impl Controller {
             }
         }
         let process = command.spawn().with_context(|| format!("failed to start {}", binary.display()))?;
-        Ok(Self { process, log, health_port })
+        Ok(Self { process, log, prefix, health_port })
     }
 
     /// Waits until LBEX serves.
@@ -83,25 +85,35 @@ impl Controller {
             let id = i32::try_from(id).context("a process id out of range")?;
             kill(Pid::from_raw(id), Signal::SIGTERM).context("failed to send SIGTERM to LBEX")?;
         }
-        match tokio::time::timeout(STOP, self.process.wait()).await {
-            Ok(status) => Ok(status?),
-            Err(_) => {
-                self.process.kill().await.context("failed to kill LBEX")?;
-                bail!("LBEX did not end within {STOP:?} of SIGTERM; NGINX may be left running")
-            }
+        if let Ok(status) = tokio::time::timeout(STOP, self.process.wait()).await {
+            return Ok(status?);
         }
+        self.process.kill().await.context("failed to kill LBEX")?;
+        bail!("LBEX did not end within {STOP:?} of SIGTERM and was killed")
     }
 
     /// After a failure: ends whatever still runs and returns the end of the log.
     pub(crate) async fn abandon(&mut self) -> String {
-        let ended = match self.terminate().await {
-            Ok(_) => String::new(),
-            Err(error) => format!("{error:#}\n"),
-        };
+        let ended = self.terminate().await.map_or_else(|error| format!("{error:#}\n"), |_| String::new());
+        for process in self.left() {
+            // Without LBEX, nobody else does it.
+            kill(process, Signal::SIGTERM).ok();
+        }
         let log = std::fs::read_to_string(&self.log).unwrap_or_else(|error| format!("(no log: {error})"));
         let lines: Vec<_> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         format!("{ended}The end of LBEX's log:\n{tail}")
+    }
+
+    /// The processes of this LBEX's NGINX that run: those whose program is the one in its prefix.
+    pub(crate) fn left(&self) -> Vec<Pid> {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let own = |entry: &std::fs::DirEntry| {
+            let program = std::fs::read_link(entry.path().join("exe"));
+            program.is_ok_and(|program| program.starts_with(&self.prefix))
+        };
+        let id = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok().map(Pid::from_raw);
+        processes.flatten().filter(own).filter_map(id).collect()
     }
 }
 

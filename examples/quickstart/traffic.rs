@@ -12,6 +12,8 @@ use crate::backends::Protocol;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After how long without an answer a UDP client asks again.
+const RESEND: Duration = Duration::from_millis(250);
 /// How long a change may take to arrive in traffic.
 const ARRIVAL: Duration = Duration::from_secs(8);
 /// A backend that has not answered any of so many requests in a row is out of rotation.
@@ -61,10 +63,14 @@ impl Target {
     async fn ask_udp(self) -> Result<String> {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
         socket.connect(("127.0.0.1", self.port)).await?;
-        socket.send(b"time?").await?;
         let mut packet = [0; 1500];
-        let length = socket.recv(&mut packet).await?;
-        Ok(String::from_utf8_lossy(&packet[..length]).into_owned())
+        loop {
+            // A datagram may get lost, above all where NGINX is reloaded at that moment: ask again, as UDP clients do.
+            socket.send(b"time?").await?;
+            if let Ok(length) = tokio::time::timeout(RESEND, socket.recv(&mut packet)).await {
+                return Ok(String::from_utf8_lossy(&packet[..length?]).into_owned());
+            }
+        }
     }
 
     /// Sends `count` requests; returns how many each backend answered. All of `wanted` must have, and nobody else.

@@ -40,17 +40,16 @@ pub(super) fn broken(error: &(dyn Error + 'static)) -> Broken {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return Broken { text: of_tls(tls), tls: true };
         }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return Broken { text: of_tls(tls), tls: true };
-            }
-            if io.get_ref().is_none() || dns {
-                return Broken { text: of_io(io, dns), tls: false };
-            }
+        let io = error.downcast_ref::<io::Error>();
+        if let Some(io) = io.filter(|io| dns || io.raw_os_error().is_some() || io.get_ref().is_none()) {
+            return Broken { text: of_io(io, dns), tls: false };
         }
-        next = error.source();
+        // What an io::Error wraps is not its source: the source of that is.
+        next = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
-    Broken { text: chain(error), tls: false }
+    // The outermost says only that something went wrong with a request.
+    let inner = error.source().filter(|_| error.is::<::kube::Error>());
+    Broken { text: chain(inner.unwrap_or(error)), tls: false }
 }
 
 fn of_io(error: &io::Error, dns: bool) -> String {

@@ -108,10 +108,11 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Uri, ProxyError> {
         other => return Err(error(&format!("its scheme is {}", other.unwrap_or("missing")))),
     };
     let authority = url.authority().filter(|a| !a.host().is_empty()).ok_or_else(|| error("it has no host"))?;
-    let port = match (authority.port(), authority.port_u16()) {
-        (None, _) => default,
-        (Some(_), Some(port)) if port > 0 => port,
-        _ => return Err(error("its port is none")),
+    let after_host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, rest)| rest);
+    let port = match (after_host.len() == authority.host().len(), authority.port_u16()) {
+        (true, _) => default,
+        (false, Some(port)) if port > 0 => port,
+        _ => return Err(error("its port is none from 1 to 65535")),
     };
     let user = authority.as_str().rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
     let text = format!("{scheme}://{user}{}:{port}", authority.host());

@@ -10,8 +10,6 @@ mod exec;
 mod in_cluster;
 mod kubeconfig;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
