@@ -85,9 +85,8 @@ async fn measure(services: usize, rounds: usize) -> Result<Vec<Run>> {
 
 async fn run(prefix: &Path, manifests: &Path, ports: &[u16]) -> Result<Run> {
     let manifests = manifests.to_str().context("a path that is not UTF-8")?;
-    let builder = Lbex::builder(common::lbex())
-        .args(["--manifests", manifests, "--listen-address", "127.0.0.1"])
-        .prefix(prefix);
+    let builder =
+        Lbex::builder(common::lbex()).args(["--manifests", manifests, "--listen-address", "127.0.0.1"]).prefix(prefix);
     let begin = Instant::now();
     let lbex = builder.start().await?;
     serving(ports).await.with_context(|| lbex.log_tail())?;

@@ -32,7 +32,10 @@ pub(crate) async fn answered(address: SocketAddr, expected: Option<&str>) -> Res
             Ok(name) if expected.is_none_or(|expected| expected == name) => return Ok(()),
             seen => seen,
         };
-        ensure!(Instant::now() < deadline, "{address} did not answer as {expected:?} within {PATIENCE:?}, but {seen:?}");
+        ensure!(
+            Instant::now() < deadline,
+            "{address} did not answer as {expected:?} within {PATIENCE:?}, but {seen:?}"
+        );
         sleep(PAUSE).await;
     }
 }
