@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, udp_ask};
+use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, udp_ask_from};
 use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::objects::{list, service};
@@ -18,7 +18,7 @@ use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
-use crate::support::{Manifests, World, at, pods, pods_slice, servers};
+use crate::support::{Manifests, World, at, local, pods, pods_slice, servers};
 
 /// With this variable set, [`clients`] takes the three minutes that the numbers are meant for: 50,000 UDP clients within 180 s,
 /// their sessions kept for 60 s. Otherwise time runs nine times as fast: there are as many sessions at once.
@@ -58,7 +58,9 @@ async fn clients(nginx: Nginx) -> Result<()> {
     assert_eq!(datagrams, ONE_SHOT, "within {took:?}");
     for server in &servers {
         assert_eq!(server.open_connections(), HELD / servers.len());
-        assert_eq!(server.datagrams(), ONE_SHOT / servers.len());
+        // Nearly even: some clients have by chance the address and port of an earlier one, and so its session.
+        let (have, even) = (server.datagrams(), ONE_SHOT / servers.len());
+        assert!(have.abs_diff(even) < even / 50, "{} has {have} of them", server.name());
     }
     let log = std::fs::read_to_string(world.lbex.prefix().join("logs/error.log"))?;
     assert!(!log.contains("[alert]") && !log.contains("[crit]") && !log.contains("not enough"), "{log}");
@@ -93,7 +95,9 @@ async fn one_shots(server: SocketAddr, over: Duration) -> Result<()> {
                 }
                 let at = over.mul_f64(f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / 50_000.0);
                 tokio::time::sleep_until((begin + at).into()).await;
-                udp_ask(server, &number.to_string(), Duration::from_secs(10)).await?;
+                // Many addresses: a port that comes again on the same one would be the same client again.
+                let client = local(30, u8::try_from(number % 250).unwrap_or_default());
+                udp_ask_from((client, 0).into(), server, &number.to_string(), Duration::from_secs(10)).await?;
             }
         });
     }

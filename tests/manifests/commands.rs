@@ -49,7 +49,8 @@ fn version_and_help() -> Result<()> {
         check_run(&[flag], &[], 0, &[&version, "commit: ", "built-in backends: nginx", "plugin ABI: "])?;
     }
     for arguments in [&["--help"][..], &["-h"], &["help"]] {
-        let words = ["Usage: lbex", "Cluster access:", "--kubeconfig <PATH>", "Examples:", "Exit codes:", "render", "validate"];
+        let words =
+            ["Usage: lbex", "Cluster access:", "--kubeconfig <PATH>", "Examples:", "Exit codes:", "render", "validate"];
         check_run(arguments, &[], 0, &words)?;
     }
     check_run(&["validate", "--help"], &[], 0, &["YAML or JSON files", "Exit code"])?;
@@ -71,10 +72,14 @@ fn wrong_settings() -> Result<()> {
     let cases: &[Case<'_>] = &[
         (&["--health-port=99999"], &[], &["--health-port", "99999", "command line", "1 to 65535"]),
         (&["--health_port", "x"], &[], &["--health-port", "\"x\"", "command line"]),
-        (&[], &[("LBEX_RELOAD_INTERVAL", "1 fortnight")], &["--reload-interval", "1 fortnight", "LBEX_RELOAD_INTERVAL"]),
+        (
+            &[],
+            &[("LBEX_RELOAD_INTERVAL", "1 fortnight")],
+            &["--reload-interval", "1 fortnight", "LBEX_RELOAD_INTERVAL"],
+        ),
         (&["--config", &file], &[], &["--udp-idle-timeout", "soon", &file]),
         (&["--config", &unknown], &[], &["helth-port", "health-port", &unknown]),
-        (&["--config", "/nonexistent.yaml"], &[], &["/nonexistent.yaml", "--config"]),
+        (&["--config", "/nonexistent.yaml"], &[], &["settings file /nonexistent.yaml", "command line"]),
         (&["--helth-port=1"], &[], &["--helth-port", "--health-port"]),
         (&["--service-pool=a b"], &[], &["--service-pool", "a b"]),
         (&["--listen-address=localhost"], &[], &["--listen-address", "localhost"]),
@@ -82,7 +87,11 @@ fn wrong_settings() -> Result<()> {
         (&["--require-port=maybe"], &[], &["--require-port", "maybe", "true or false"]),
         (&["--manifests=/x", "--proxy=:8001"], &[], &["--manifests", "--proxy"]),
         (&["--manifests=/x"], &[("LBEX_KUBECONFIG", "/y")], &["--manifests", "--kubeconfig", "LBEX_KUBECONFIG"]),
-        (&["--nginx=/nonexistent/nginx", "--manifests=/x"], &[("LBEX_METRICS_ADDRESS", "off")], &["/nonexistent/nginx"]),
+        (
+            &["--nginx=/nonexistent/nginx", "--manifests=/x"],
+            &[("LBEX_METRICS_ADDRESS", "off")],
+            &["/nonexistent/nginx"],
+        ),
         (&["frobnicate"], &[], &["frobnicate"]),
     ];
     for (arguments, variables, words) in cases {
@@ -175,7 +184,10 @@ fn precedence() -> Result<()> {
         assert_eq!(served(&[&config], &variables)?, ["default/by-variable"]);
         assert_eq!(served(&[&config, "--service-pool=by-line"], &variables)?, ["default/by-line"]);
         assert_eq!(served(&[&config], &[("LBEX_SERVICE_POOL", "")])?, ["default/by-file"]);
-        assert_eq!(served(&[&config, "--strict-affinity", "false"], &[("LBEX_SERVICE_POOL", "none")])?, ["default/unpooled"]);
+        assert_eq!(
+            served(&[&config, "--strict-affinity", "false"], &[("LBEX_SERVICE_POOL", "none")])?,
+            ["default/unpooled"]
+        );
     }
     // What Kubernetes puts into Pods beside a Service called lbex is no setting.
     let injected = [("LBEX_HEALTH_PORT", "tcp://10.0.0.1:7331"), ("LBEX_SERVICE_HOST", "10.0.0.1")];
@@ -197,7 +209,13 @@ fn validate() -> Result<()> {
     check_run(&["validate", &good], &[], 0, &["default/good: served\n", &listener, &server, "0 with something wrong"])?;
 
     let warned = write("warned.json", &list([&pods("warned", ports[1]).lbex("algorithm", "fastest") as _]))?;
-    let words = ["default/warned: served", "loadbalancer.lbex/algorithm", "\"fastest\"", "round_robin, least_conn", "no endpoints"];
+    let words = [
+        "default/warned: served",
+        "loadbalancer.lbex/algorithm",
+        "\"fastest\"",
+        "round_robin, least_conn",
+        "no endpoints",
+    ];
     check_run(&["validate", &warned], &[], 1, &words)?;
 
     let refused = pods("refused", ports[0]).annotate("loadbalancer-port.lbex/tcp", "70000");

@@ -105,7 +105,12 @@ fn watch_arguments(stop: &AtomicBool) -> Result<()> {
         for entry in std::fs::read_dir("/proc")?.flatten() {
             // Those that are no processes, or have ended, have none.
             let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            ensure!(!contains(&arguments, MARKER), "arguments of {:?}: {:?}", entry.path(), String::from_utf8_lossy(&arguments));
+            ensure!(
+                !contains(&arguments, MARKER),
+                "arguments of {:?}: {:?}",
+                entry.path(),
+                String::from_utf8_lossy(&arguments)
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     }

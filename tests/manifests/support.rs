@@ -116,11 +116,22 @@ impl World {
         .await
     }
 
+    /// The ids of the NGINX processes that serve new clients, master and workers.
+    pub(crate) fn nginx_pids(&self) -> Vec<u32> {
+        serving_pids(&self.lbex)
+    }
+
     /// How often NGINX was reloaded.
     pub(crate) async fn reloads(&self) -> Result<f64> {
         let name = "lbex_apply_duration_seconds_count";
         Ok(self.lbex.metric(name, &[("action", "reloaded")]).await?.unwrap_or_default())
     }
+}
+
+/// The ids of an LBEX's NGINX processes that serve new clients, master and workers.
+pub(crate) fn serving_pids(lbex: &Lbex) -> Vec<u32> {
+    let processes = lbex.nginx_processes();
+    processes.iter().filter(|process| !process.is_shutting_down()).map(|process| process.pid).collect()
 }
 
 /// Where LBEX serves a listener port, over IPv4.
@@ -218,7 +229,10 @@ pub(crate) async fn udp_silent(server: SocketAddr) -> Result<()> {
 pub(crate) const CLOSED: &[io::ErrorKind] = &[io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
 
 /// Fails unless `asking` fails in one of these ways.
-pub(crate) async fn fails_with(asking: impl Future<Output = io::Result<String>>, kinds: &[io::ErrorKind]) -> Result<()> {
+pub(crate) async fn fails_with(
+    asking: impl Future<Output = io::Result<String>>,
+    kinds: &[io::ErrorKind],
+) -> Result<()> {
     match asking.await {
         Ok(name) => anyhow::bail!("{name} answered"),
         Err(error) if kinds.contains(&error.kind()) => Ok(()),

@@ -32,7 +32,7 @@ async fn restarts_without_a_trace(nginx: Nginx) -> Result<()> {
     let (web, slice) = (pods("web", ports[0]), pods_slice("web", &servers));
     let mut world = World::start(nginx, [&web as _, &slice as _]).await?;
     let mut connection = Conversation::open(at(ports[0])).await?;
-    let before = world.lbex.nginx_processes();
+    let before = world.nginx_pids();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
         if signal == Signal::SIGTERM {
             let ended = world.lbex.terminate().await?;
@@ -47,7 +47,7 @@ async fn restarts_without_a_trace(nginx: Nginx) -> Result<()> {
         assert!(world.lbex.get("/").await.is_err(), "something answers for LBEX");
         world.lbex.start_again()?;
         adopted(&world.lbex).await?;
-        assert_eq!(world.lbex.nginx_processes(), before, "after {signal}");
+        assert_eq!(world.nginx_pids(), before, "after {signal}");
         connection.say("still here").await?;
     }
 

@@ -50,7 +50,7 @@ async fn serves_again(nginx: Nginx) -> Result<()> {
         assert!(now.iter().all(|process| !old.iter().any(|old| old.pid == process.pid)), "{old:?}, then {now:?}");
         world.lbex.wait_log_since(mark, "the proxy no longer serves what was applied", SOON).await?;
         if workers_too {
-            world.lbex.wait_log_since(mark, "not healthy", SOON).await?;
+            world.lbex.wait_log_since(mark, "the proxy is no longer healthy", SOON).await?;
         }
     }
     Ok(())

@@ -3,10 +3,12 @@
 use std::net::TcpListener;
 
 use anyhow::Result;
+use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::objects::Service;
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
-use lbex_test_harness::wait::SOON;
+use lbex_test_harness::wait::{SOON, eventually_is};
 
 use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
 
@@ -15,7 +17,7 @@ async fn side_by_side(nginx: Nginx) -> Result<()> {
     let (ports, servers) = (free_ports(3)?, servers(3)?);
     let manifests = Manifests::new()?;
     let in_pool = |name, port, pool| pods(name, port).lbex("service-pool", pool);
-    let write = |last: &lbex_test_harness::objects::Service| {
+    let write = |last: &Service| {
         manifests.put(
             "all.json",
             [
@@ -35,25 +37,27 @@ async fn side_by_side(nginx: Nginx) -> Result<()> {
     for (port, name) in ports.iter().zip(["a", "b", "c"]) {
         tcp_reaches(at(*port), &[name]).await?;
     }
-    let served = async |lbex: &lbex_test_harness::lbex::Lbex| lbex.metric("lbex_services_served", &[]).await;
-    assert_eq!((served(&left).await?, served(&right).await?), (Some(2.0), Some(1.0)));
+    let serve = async |on_left: f64, on_right: f64| {
+        eventually_is("each serves its own", SOON, (Some(on_left), Some(on_right)), || async {
+            let served = async |lbex: &Lbex| lbex.metric("lbex_services_served", &[]).await.ok().flatten();
+            (served(&left).await, served(&right).await)
+        })
+        .await
+    };
+    serve(2.0, 1.0).await?;
 
     // A Service changes pools: the port goes from one NGINX to the other.
     write(&in_pool("moves", ports[2], "right"))?;
-    lbex_test_harness::wait::eventually_is("the right one serves it", SOON, Some(2.0), || async {
-        served(&right).await.ok().flatten()
-    })
-    .await?;
-    assert_eq!(served(&left).await?, Some(1.0));
+    serve(1.0, 2.0).await?;
     tcp_reaches(at(ports[2]), &["c"]).await?;
 
     // One of them is killed with all it has: the other does not notice.
-    let before = right.nginx_processes();
+    let before = right.nginx_pid()?;
     drop(left);
     tcp_refused(at(ports[0])).await?;
     tcp_reaches(at(ports[1]), &["b"]).await?;
     tcp_reaches(at(ports[2]), &["c"]).await?;
-    assert_eq!(right.nginx_processes(), before);
+    assert_eq!((right.nginx_pid()?, right.get("/").await?.status), (before, 200));
     Ok(())
 }
 
@@ -61,9 +65,8 @@ async fn side_by_side(nginx: Nginx) -> Result<()> {
 #[tokio::test]
 async fn one_prefix() -> Result<()> {
     let (port, servers) = (free_port()?, servers(1)?);
-    let world =
-        World::start(Nginx::Embedded, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
-    let before = world.lbex.nginx_processes();
+    let world = World::start(Nginx::Embedded, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
+    let before = world.nginx_pids();
     let second = world.manifests.lbex(Nginx::Embedded).prefix(world.lbex.prefix()).start().await?;
     assert_eq!(second.wait_exit(SOON).await?.code(), Some(2));
     let log = second.log();
@@ -72,7 +75,7 @@ async fn one_prefix() -> Result<()> {
     }
     tcp_reaches(at(port), &["a"]).await?;
     assert_eq!(world.lbex.get("/").await?.status, 200);
-    assert_eq!(world.lbex.nginx_processes(), before);
+    assert_eq!(world.nginx_pids(), before);
     Ok(())
 }
 

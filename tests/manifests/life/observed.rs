@@ -53,7 +53,9 @@ async fn health_and_metrics() -> Result<()> {
     for (name, labels, value) in expected {
         assert_eq!(world.lbex.metric(name, labels).await?, Some(*value), "{name} {labels:?}");
     }
-    for name in ["lbex_last_sync_timestamp_seconds", "lbex_last_apply_timestamp_seconds", "process_resident_memory_bytes"] {
+    for name in
+        ["lbex_last_sync_timestamp_seconds", "lbex_last_apply_timestamp_seconds", "process_resident_memory_bytes"]
+    {
         assert!(world.lbex.metric(name, &[]).await? > Some(1e6), "{name}");
     }
     Ok(())

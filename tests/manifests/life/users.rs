@@ -13,7 +13,7 @@ use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::unistd::geteuid;
 
-use crate::support::{Manifests, World, at, binary, pods, pods_slice, servers, tcp_reaches, udp_reaches};
+use crate::support::{Manifests, World, at, binary, pods, pods_slice, servers, serving_pids, tcp_reaches, udp_reaches};
 
 /// The user `nobody` of the usual systems; only the number counts.
 const NOBODY: u32 = 65_534;
@@ -75,15 +75,17 @@ async fn ordinary_user(nginx: Nginx) -> Result<()> {
         for word in ["default/low", "80", "root", "CAP_NET_BIND_SERVICE"] {
             assert!(line.contains(word), "no {word:?} in: {line}");
         }
-        assert_eq!(ordinary.lbex.metric("lbex_refusals", &[("code", "PermissionDenied")]).await?, Some(1.0));
+        let refusals = ordinary.lbex.metric("lbex_refusals", &[("code", "PermissionDenied")]).await?;
+        assert!(refusals >= Some(1.0), "{refusals:?}");
+        assert_eq!(ordinary.lbex.metric("lbex_services_served", &[]).await?, Some(1.0));
     }
     // Adopted as by root.
-    let before = ordinary.lbex.nginx_processes();
+    let before = serving_pids(&ordinary.lbex);
     assert!(ordinary.lbex.terminate().await?.status.success());
     ordinary.lbex.start_again()?;
     ordinary.lbex.wait_healthy().await?;
     tcp_reaches(at(port), &["a", "b"]).await?;
-    assert_eq!(ordinary.lbex.nginx_processes(), before);
+    assert_eq!(serving_pids(&ordinary.lbex), before);
     Ok(())
 }
 

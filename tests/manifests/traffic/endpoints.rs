@@ -9,9 +9,7 @@ use lbex_test_harness::ports::{free_port, free_ports};
 use lbex_test_harness::wait::SOON;
 use serde_json::json;
 
-use crate::support::{
-    World, at, local, pods, pods_slice, servers, tcp_closes, tcp_reaches, udp_reaches, udp_silent,
-};
+use crate::support::{World, at, local, pods, pods_slice, servers, tcp_closes, tcp_reaches, udp_reaches, udp_silent};
 
 /// 0 -> 3 -> 0 -> 1: the listener stays all the time.
 async fn none_three_none_one(nginx: Nginx) -> Result<()> {

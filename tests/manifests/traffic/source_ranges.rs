@@ -15,7 +15,8 @@ use crate::support::{
 async fn source_ranges(nginx: Nginx) -> Result<()> {
     let (ports, servers) = (free_ports(2)?, servers(1)?);
     let web = |ranges| pods("web", ports[0]).spec(json!({"loadBalancerSourceRanges": ranges}));
-    let broken = pods("broken", ports[1]).spec(json!({"loadBalancerSourceRanges": ["127.0.20.0/24", "127.0.21.0/240"]}));
+    let broken =
+        pods("broken", ports[1]).spec(json!({"loadBalancerSourceRanges": ["127.0.20.0/24", "127.0.21.0/240"]}));
     let objects = |ranges| (web(ranges), pods_slice("web", &servers), pods_slice("broken", &servers));
     let (service, slice, broken_slice) = objects(json!(["127.0.20.0/24", "10.0.0.0/8"]));
     let world = World::start(nginx, [&service as _, &slice as _, &broken as _, &broken_slice as _]).await?;
