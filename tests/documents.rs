@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lbex::settings::{Group, SETTINGS};
+use lbex::settings::SETTINGS;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -33,8 +33,7 @@ fn the_readme_lists_every_flag_with_its_default_and_no_other() {
             missing.push(setting.name);
             continue;
         };
-        let default = setting.default.filter(|_| setting.group != Group::NotYet);
-        if let Some(default) = default {
+        if let Some(default) = setting.default {
             assert!(
                 row.contains(&format!("`{default}`")),
                 "README.md: --{} has the default {default}: {row}",

@@ -281,9 +281,10 @@ impl Pause {
 fn log_applied(delta: &Delta, report: &ApplyReport, took: Duration) {
     let (services, action) = (delta.changes.len(), report.action.as_str());
     let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-    match report.action {
-        Action::Unchanged => tracing::debug!("nothing to change (generation {})", report.generation),
-        _ => tracing::info!("{action} in {took:?}: {services} Service(s) changed (generation {})", report.generation),
+    if report.action == Action::Unchanged {
+        tracing::debug!("nothing to change (generation {})", report.generation);
+    } else {
+        tracing::info!("{action} in {took:?}: {services} Service(s) changed (generation {})", report.generation);
     }
 }
 

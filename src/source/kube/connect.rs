@@ -31,7 +31,7 @@ pub(super) async fn contact(session: &Session) -> Result<String, SourceError> {
     let limited = tokio::time::timeout(FIRST, page).await;
     match limited.unwrap_or(Err(Failure::Silent(FIRST))) {
         Ok(bytes) => match serde_json::from_slice::<Version>(&bytes) {
-            Ok(version) => Ok(version.git_version.chars().filter(|c| c.is_ascii_graphic()).take(80).collect()),
+            Ok(version) => Ok(version.git_version.chars().filter(char::is_ascii_graphic).take(80).collect()),
             Err(_) => Err(no_api_server(session, "its /version is no version of Kubernetes")),
         },
         // Hidden from those who may see nothing else of it: what is needed is asked for next.

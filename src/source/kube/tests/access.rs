@@ -303,13 +303,12 @@ async fn socks(mut stream: TcpStream) -> (TcpStream, String) {
     stream.write_all(&[5, 0]).await.unwrap();
     let mut request = [0; 4];
     stream.read_exact(&mut request).await.unwrap();
-    let host = match request[3] {
-        1 => std::net::Ipv4Addr::from(stream.read_u32().await.unwrap()).to_string(),
-        _ => {
-            let mut name = vec![0; usize::from(stream.read_u8().await.unwrap())];
-            stream.read_exact(&mut name).await.unwrap();
-            String::from_utf8(name).unwrap()
-        }
+    let host = if request[3] == 1 {
+        std::net::Ipv4Addr::from(stream.read_u32().await.unwrap()).to_string()
+    } else {
+        let mut name = vec![0; usize::from(stream.read_u8().await.unwrap())];
+        stream.read_exact(&mut name).await.unwrap();
+        String::from_utf8(name).unwrap()
     };
     let port = stream.read_u16().await.unwrap();
     stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();

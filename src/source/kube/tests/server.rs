@@ -143,7 +143,8 @@ impl Api {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let script = shared.clone();
-                let answer = service_fn(move |request| answer(script.clone(), request));
+                let answer =
+                    service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&script, &request))));
                 let server = hyper::server::conn::http1::Builder::new();
                 connections.spawn(async move {
                     // A client may go away at any time.
@@ -188,25 +189,22 @@ impl Api {
     }
 }
 
-async fn answer(script: Arc<Mutex<Script>>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let reply = {
-        let mut script = script.lock().unwrap();
-        let asked = Asked {
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            headers: request.headers().clone(),
-        };
-        let reply = script.reply(&asked);
-        script.asked.push(asked);
-        reply
+fn answer(script: &Mutex<Script>, request: &Request<Incoming>) -> Response<Body> {
+    let asked = Asked {
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        headers: request.headers().clone(),
     };
-    Ok(reply.map_or_else(
+    let mut script = script.lock().unwrap();
+    let reply = script.reply(&asked);
+    script.asked.push(asked);
+    reply.map_or_else(
         || {
             let empty = Full::new(Bytes::new()).map_err(|never: Infallible| match never {}).boxed();
             Response::builder().status(404).body(empty).unwrap()
         },
         Reply::response,
-    ))
+    )
 }
 
 impl Script {
