@@ -134,26 +134,26 @@ async fn show(lbex: &mut Controller, manifests: &Manifests, ports: Ports) -> Res
 
     println!("\nEditing the manifests while LBEX runs, and watching the traffic:");
     let mut changes = Vec::new();
-    let mut done = |what, took| {
-        println!("  {what:<44} {:>8}", millis(took));
+    let mut done = |what, sign, took| {
+        println!("  {what:<22} {sign} after {:>9}", millis(took));
         changes.push(Change { what, took });
     };
 
     let change = pause().await;
     manifests.add_endpoint("3-web.yaml", "127.0.0.23", "node-1")?;
-    done("web-3 is added; its first answer after", http.until_answered_by("web-3", change).await?);
+    done("web-3 is added", "first answer", http.until_answered_by("web-3", change).await?);
 
     let change = pause().await;
     manifests.remove_endpoint("3-web.yaml", "127.0.0.21")?;
-    done("web-1 is removed; its last answer after", http.until_without("web-1", change).await?);
+    done("web-1 is removed", "last answer", http.until_without("web-1", change).await?);
 
     let change = pause().await;
     manifests.remove_endpoint("2-ntp.yaml", "127.0.0.32")?;
-    done("ntp leaves node-2; its last answer after", ntp.until_without("ntp on node-2", change).await?);
+    done("ntp leaves node-2", "last answer", ntp.until_without("ntp on node-2", change).await?);
 
     let change = pause().await;
     manifests.add_echo()?;
-    done("Service echo is added; its first answer after", echo.until_answered_by("web-2", change).await?);
+    done("Service echo is added", "first answer", echo.until_answered_by("web-2", change).await?);
 
     println!("\nWho answers now:");
     answers("ntp", ntp, &["ntp on node-1"]).await?;
@@ -181,7 +181,7 @@ fn summary(changes: &[Change], total: Duration) {
     println!("\nLBEX and NGINX are stopped, nothing is left running.");
     println!("TCP and UDP were balanced, and {} changes arrived in traffic without a restart", changes.len());
     if let Some(slowest) = slowest {
-        println!("(the slowest, \"{}\", {}), in {:.1} s.", slowest.what, millis(slowest.took), total.as_secs_f64());
+        println!("(the slowest: {}, {}), in {:.1} s.", slowest.what, millis(slowest.took), total.as_secs_f64());
     }
     println!("\nNext: the tour of a real cluster in README.md, or your own manifests: lbex --manifests FOLDER");
 }

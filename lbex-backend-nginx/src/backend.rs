@@ -16,6 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend};
 use lbex_core::desired::{Delta, DesiredState};
+#[cfg(test)]
+use lbex_core::names::ServiceKey;
 use tokio::sync::Mutex;
 
 use crate::binary::{NginxBinary, Origin};
@@ -93,7 +95,7 @@ impl ProxyBackend for NginxBackend {
                 Outcome::Served(action) => break (choice, main, action),
                 Outcome::Refused(complaints) if refusals < MOST_REFUSALS => {
                     refusals += 1;
-                    self.blame(&choice, &complaints, &mut trial)?;
+                    trial::blame(&choice, &complaints, &mut trial)?;
                 }
                 Outcome::Refused(complaints) => return Err(refuse::given_up(&complaints)),
             }

@@ -233,8 +233,8 @@ mod tests {
     }
 
     fn main_with(files: &[&ServiceFileName]) -> String {
-        let lines: String = files.iter().map(|f| format!("    include ../services/{f};\n")).collect();
-        format!("    return \"abc\";\n{lines}")
+        let lines: Vec<String> = files.iter().map(|f| format!("    include ../services/{f};")).collect();
+        format!("    return \"abc\";\n{}\n", lines.join("\n"))
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! LBEX's open-source NGINX backend.
 
+// So that unit tests can use what the integration tests share.
+#[cfg(test)]
+extern crate self as lbex_backend_nginx;
+
 pub mod backend;
 pub mod binary;
 pub mod check;

@@ -15,7 +15,7 @@ use lbex_backend_nginx::process::Nginx;
 use lbex_backend_nginx::{NginxBackend, NginxOptions};
 use lbex_core::backend::{Action, ApplyReport, Instead, ProxyBackend};
 use lbex_core::desired::{Algorithm, Delta, DesiredState, Listener, ServiceConfig};
-use net::{ask_tcp, ask_udp, eventually, free_port, has_ipv6, own_address, read_name, send_all, server};
+use net::{ask_tcp, ask_udp, eventually, free_port, has_ipv6, is_alive, own_address, read_name, send_all, server};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -142,7 +142,7 @@ async fn traffic_follows_the_desired_state() {
         assert_eq!(read_name(&held), "two");
         assert_eq!(bench.apply(&[both("a", a, &[two]), both("b", b, &[two])]).await.action, Action::Reloaded);
         assert_eq!((answers(a), answers(b)), (named("two"), named("two")));
-        assert!(held.peer_addr().is_ok() && held.take_error().expect("asked").is_none());
+        assert!(is_alive(held));
 
         // The same again is nothing to do.
         assert_eq!(bench.apply_again().await.action, Action::Unchanged);
@@ -179,7 +179,7 @@ async fn large_datagrams_and_half_closed_connections_come_through() {
         let datagram = vec![b'x'; 60_000];
         let answer = ask_udp(a, &datagram, LONG).expect("answered");
         assert_eq!(answer.len(), datagram.len() + 4);
-        assert_eq!(send_all(a, &[0; 100_000]), "one 100000");
+        assert_eq!(send_all(a, &vec![0; 100_000]), "one 100000");
         bench.stop().await;
     }
 }
@@ -254,6 +254,7 @@ async fn a_restarted_lbex_adopts_what_runs() {
         bench.restart().await;
         assert_eq!(bench.apply(&services[..1]).await.action, Action::Reloaded);
         assert_eq!((bench.master().await, read_name(&held).as_str()), (master, "one"));
+        assert!(is_alive(held));
         bench.stop().await;
     }
 }
@@ -394,4 +395,78 @@ async fn a_second_lbex_on_the_prefix_is_refused() {
     assert!(bench.backend().capabilities().description.starts_with("NGINX 1."));
     let observed = bench.backend().observe().await.expect("observed");
     assert!(!observed.healthy && observed.detail.contains("does not run"), "{observed:?}");
+}
+
+/// A DNS server that knows one name, with one IPv4 address.
+fn dns_server(home: IpAddr, name: &str, address: IpAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((home, free_port(home))).expect("bound");
+    let place = socket.local_addr().expect("bound");
+    let IpAddr::V4(address) = address else { panic!("an IPv4 address") };
+    let wanted: Vec<u8> = name
+        .split('.')
+        .flat_map(|label| [&[u8::try_from(label.len()).expect("short")], label.as_bytes()].concat())
+        .chain([0])
+        .collect();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            let question = &buffer[12..length];
+            let known = question.strip_prefix(wanted.as_slice()).is_some_and(|rest| rest.starts_with(&[0, 1]));
+            // An answer without error, the question, and, to one for A, a pointer to its name, A, IN, TTL 60, the address.
+            let mut answer = buffer[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, u8::from(known), 0, 0, 0, 0]);
+            answer.extend(question);
+            if known {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(address.octets());
+            }
+            let _ = socket.send_to(&answer, client);
+        }
+    });
+    place
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_resolved_while_nginx_runs_and_never_hold_it_up() {
+    for choice in nginxes() {
+        let mut bench = Bench::open(choice).await;
+        let home = own_address();
+        let one = server("one", home);
+        let resolver = dns_server(home, "db.example.com", home);
+        let nobody = SocketAddr::new(home, free_port(home));
+        let (a, b) = (SocketAddr::new(home, free_port(home)), SocketAddr::new(home, free_port(home)));
+        let with = |place: SocketAddr, resolver: SocketAddr| {
+            let named = |listener| at(common::dns(listener, "db.example.com", one.port(), &[&to(resolver)]), home);
+            vec![named(tcp(place.port(), &[])), named(udp(place.port(), &[]))]
+        };
+        let begin = Instant::now();
+        let report = bench.apply(&[service("a", with(a, resolver)), service("b", with(b, nobody))]).await;
+        assert!(begin.elapsed() < Duration::from_secs(4) && report.refused.is_empty(), "{report:?}");
+        assert_eq!(answers(a), named("one"));
+        assert_eq!(ask_udp(b, b"hello", SHORT), None);
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_binary_takes_over_from_the_one_that_runs() {
+    let choices = nginxes();
+    let [first, second] = choices.as_slice() else { return };
+    for (before, after) in [(first, second), (second, first)] {
+        let mut bench = Bench::open(before.clone()).await;
+        let home = own_address();
+        let (one, a) = (server("one", home), SocketAddr::new(home, free_port(home)));
+        bench.apply(&[both("a", a, &[one])]).await;
+        let held = TcpStream::connect(a).expect("connected");
+        assert_eq!(read_name(&held), "one");
+        bench.choice = after.clone();
+        bench.restart().await;
+        let report = bench.apply(&[both("a", a, &[one])]).await;
+        assert_eq!((report.action, report.refused.len()), (Action::Upgraded, 0));
+        assert_eq!(answers(a), named("one"));
+        let master = bench.nginx().status().await.expect("it runs");
+        assert_eq!(master.runs(bench.backend().binary()), Some(true));
+        assert!(is_alive(held));
+        bench.stop().await;
+    }
 }

@@ -178,8 +178,8 @@ async fn real_nginxes_take_every_kind() {
 
 fn any_listener() -> impl Strategy<Value = Listener> {
     let address = prop_oneof![
-        any::<[u8; 4]>().prop_map(|b| std::net::IpAddr::from(b)),
-        any::<[u8; 16]>().prop_map(|b| std::net::IpAddr::from(b)),
+        any::<[u8; 4]>().prop_map(std::net::IpAddr::from),
+        any::<[u8; 16]>().prop_map(std::net::IpAddr::from),
     ];
     let server = (address.clone(), 1u16..).prop_map(std::net::SocketAddr::from);
     let algorithm = prop_oneof![

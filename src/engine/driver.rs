@@ -141,6 +141,7 @@ struct Work {
     desired: DesiredState,
     /// What of it the backend has not applied yet; `None`: all of it is applied.
     unapplied: Option<Delta>,
+    /// When the last reload, or the last attempt that failed, began.
     last_reload: Option<Instant>,
     pause: Pause,
 }
@@ -236,6 +237,8 @@ impl Work {
                     BackendError::Retry(_) => self.pause.next(),
                     BackendError::Permanent(_) => Instant::now() + LONGEST_PAUSE,
                 });
+                // A failed attempt costs as much as one that succeeds: many changes must not make many of them.
+                self.last_reload = Some(begin);
                 tracing::error!("the configuration could not be applied: {error}; what was served before goes on");
                 if self.unapplied.is_none() {
                     self.unapplied = Some(nothing);
@@ -281,9 +284,10 @@ impl Pause {
 fn log_applied(delta: &Delta, report: &ApplyReport, took: Duration) {
     let (services, action) = (delta.changes.len(), report.action.as_str());
     let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-    match report.action {
-        Action::Unchanged => tracing::debug!("nothing to change (generation {})", report.generation),
-        _ => tracing::info!("{action} in {took:?}: {services} Service(s) changed (generation {})", report.generation),
+    if report.action == Action::Unchanged {
+        tracing::debug!("nothing to change (generation {})", report.generation);
+    } else {
+        tracing::info!("{action} in {took:?}: {services} Service(s) changed (generation {})", report.generation);
     }
 }
 

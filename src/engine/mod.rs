@@ -54,7 +54,7 @@ pub enum Ended {
 }
 
 impl Engine {
-    /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after [`driver::FINISH`]; the proxy
+    /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after 8 s; the proxy
     /// goes on serving.
     pub async fn run(self, stop: CancellationToken) -> Ended {
         let Self { mut planner, mut source, backend, pace, health, metrics } = self;

@@ -25,12 +25,15 @@ pub(super) struct Call {
     pub(super) changed: usize,
 }
 
+/// What an apply answers: refusals, or an error.
+pub(super) type Answer = Result<BTreeMap<ServiceKey, Vec<Refusal>>, BackendError>;
+
 /// A backend that keeps what it is called with and answers from a script, then with success.
 pub(super) struct Scripted {
     pub(super) begin: Instant,
     pub(super) live_servers: bool,
     pub(super) takes: Duration,
-    pub(super) script: Mutex<Vec<Result<BTreeMap<ServiceKey, Vec<Refusal>>, BackendError>>>,
+    pub(super) script: Mutex<Vec<Answer>>,
     pub(super) observed: Mutex<Observed>,
     pub(super) calls: Mutex<Vec<Call>>,
 }

@@ -182,6 +182,8 @@ fn identity(rejection: &Rejection) -> Rejection {
         }
         Reason::NodeUnknown { .. } => Reason::NodeUnknown { count: 0, example: example() },
         Reason::NoNodeReady { .. } => Reason::NoNodeReady { count: 0 },
+        Reason::NoNodeAvailable { .. } => Reason::NoNodeAvailable { count: 0 },
+        Reason::MoreAnnotations { .. } => Reason::MoreAnnotations { count: 0 },
         Reason::NotUnicast { .. } => Reason::NotUnicast { count: 0, example: IpAddr::V4(Ipv4Addr::UNSPECIFIED) },
         other => other.clone(),
     };

@@ -37,7 +37,7 @@ pub(super) async fn render(settings: Settings) -> Result<String, Failure> {
         worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
     };
     let files = lbex_backend_nginx::render_only(planner.desired(), &options).map_err(Failure::usage)?;
-    Ok(files.iter().map(|(name, text)| format!("# file: {name}\n{text}\n")).collect())
+    Ok(files.iter().fold(String::new(), |stream, (name, text)| stream + "# file: " + name + "\n" + text + "\n"))
 }
 
 /// Everything, once.

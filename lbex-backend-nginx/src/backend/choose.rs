@@ -110,13 +110,13 @@ pub(super) fn choose(
 
 /// All Services; where they do not all fit, the oldest first.
 fn in_order(wanted: &BTreeMap<ServiceKey, Wanted>, room: Room) -> Vec<(&ServiceKey, &Wanted)> {
-    let mut services: Vec<_> = wanted.iter().collect();
-    let all = services.iter().fold(Demand::default(), |sum, (_, want)| sum + demand(&want.part));
+    let mut sorted: Vec<_> = wanted.iter().collect();
+    let all = sorted.iter().fold(Demand::default(), |sum, (_, want)| sum + demand(&want.part));
     if all.files(room.workers) > room.files {
         // Without a time of creation a Service is as young as can be, as in the planner.
-        services.sort_by_key(|(key, want)| (want.created.unwrap_or(i64::MAX), *key));
+        sorted.sort_by_key(|(key, want)| (want.created.unwrap_or(i64::MAX), *key));
     }
-    services
+    sorted
 }
 
 fn no_room(part: &Part, room: Room) -> Why {
@@ -153,9 +153,10 @@ struct Ports(HashMap<(Transport, u16), Vec<Claim>>);
 
 impl Ports {
     fn of<'a>(parts: impl Iterator<Item = &'a Arc<Part>>) -> Self {
-        let mut ports = Self(HashMap::new());
-        parts.for_each(|part| ports.add(part));
-        ports
+        parts.fold(Self(HashMap::new()), |mut all, part| {
+            all.add(part);
+            all
+        })
     }
 
     fn add(&mut self, part: &Part) {

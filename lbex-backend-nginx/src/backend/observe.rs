@@ -6,10 +6,14 @@ use std::time::Duration;
 use lbex_core::backend::Observed;
 
 use super::NginxBackend;
+use crate::process::proc;
 use crate::render::MainFile;
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_millis(800);
+
+/// How large NGINX's error log may grow, in bytes: every client that a Service does not let in makes a line.
+const LOG_SIZE: u64 = 32 << 20;
 
 /// What `apply` tells `observe`.
 #[derive(Debug, Default, Clone)]
@@ -35,6 +39,10 @@ impl NginxBackend {
     }
 
     pub(super) async fn look_at_nginx(&self) -> Observed {
+        let log = self.nginx.error_log().clone();
+        if let Err(error) = proc::blocking(move || log.limit_size(LOG_SIZE)).await {
+            tracing::warn!(%error, "NGINX's error log cannot be kept small");
+        }
         let seen = self.seen().clone();
         let both = async { tokio::join!(self.nginx.serving_generation(), self.nginx.status()) };
         let Ok((answer, master)) = tokio::time::timeout(LIMIT, both).await else {

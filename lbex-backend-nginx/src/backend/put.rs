@@ -21,9 +21,6 @@ use crate::render::{Claim, MainFile, Part};
 /// How long a start or reload may take until it is confirmed. 5,000 upstreams take up to 3 s; a port that is taken 2.5 s.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 
-/// How large NGINX's error log may grow, in bytes.
-const LOG_SIZE: u64 = 32 << 20;
-
 /// The NGINX that runs.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -55,15 +52,14 @@ impl NginxBackend {
     /// killed one left still holds the ports.
     pub(super) async fn look(&self, state: &mut State) -> Result<Option<Running>, BackendError> {
         let stored = if state.read { Vec::new() } else { self.stored().await? };
-        let running = match self.nginx.status().await {
-            Some(master) => Some(self.running(state, master, &stored).await),
-            None => {
-                let cleaned = self.nginx.clean_up().await.map_err(retry)?;
-                if !cleaned.orphans.is_empty() || !cleaned.files.is_empty() {
-                    tracing::info!(workers = ?cleaned.orphans, files = ?cleaned.files, "cleaned up after an NGINX that was killed");
-                }
-                None
+        let running = if let Some(master) = self.nginx.status().await {
+            Some(self.running(state, master, &stored).await)
+        } else {
+            let cleaned = self.nginx.clean_up().await.map_err(retry)?;
+            if !cleaned.orphans.is_empty() || !cleaned.files.is_empty() {
+                tracing::info!(workers = ?cleaned.orphans, files = ?cleaned.files, "cleaned up after an NGINX that was killed");
             }
+            None
         };
         if !state.read {
             let served = running.as_ref().and_then(|running| running.generation.as_deref());
@@ -130,7 +126,7 @@ impl NginxBackend {
         running: Option<&Running>,
         host: &Host,
     ) -> Result<Outcome, BackendError> {
-        self.say_shortage(state, choice, host);
+        say_shortage(state, choice, host);
         let files = self.files.clone();
         proc::blocking(move || files.promote()).await.map_err(retry)?;
         let result = match running {
@@ -141,10 +137,9 @@ impl NginxBackend {
             Ok(action) => return Ok(Outcome::Served(action)),
             Err(error) => error,
         };
-        let lines = match &error {
-            ProcessError::Refused { lines } | ProcessError::StartFailed { lines, .. } => lines,
+        let (ProcessError::Refused { lines } | ProcessError::StartFailed { lines, .. }) = &error else {
             // Whether it is served is open, so the file stays: the next call looks again.
-            _ => return Err(retry(error)),
+            return Err(retry(error));
         };
         tracing::warn!(%error, "NGINX did not take over the configuration");
         let files = self.files.clone();
@@ -213,14 +208,6 @@ impl NginxBackend {
         put(main.text.clone()).await.map_err(|error| failed(error.source))
     }
 
-    fn say_shortage(&self, state: &mut State, choice: &Choice, host: &Host) {
-        let shortage = limits(choice.demand(), host).shortage;
-        if let Some(shortage) = shortage.filter(|_| state.shortage != shortage) {
-            tracing::warn!("{shortage}");
-        }
-        state.shortage = shortage;
-    }
-
     /// Remembers what was confirmed, and removes what nothing needs any more.
     pub(super) async fn keep(
         &self,
@@ -234,20 +221,26 @@ impl NginxBackend {
         state.applied = Some(generation);
         state.pending.clear();
         self.served(main);
-        let (files, text, log) = (self.files.clone(), main.text.clone(), self.nginx.error_log().clone());
+        let (files, text) = (self.files.clone(), main.text.clone());
         let wanted = state.wanted.values().map(|want| want.part.file.as_str().to_owned()).collect();
         proc::blocking(move || {
             files.keep(&text).map_err(retry)?;
             if let Err(error) = files.sweep(&wanted) {
                 tracing::warn!(%error, "old configuration files remain");
             }
-            if let Err(error) = log.limit_size(LOG_SIZE) {
-                tracing::warn!(%error, "NGINX's error log cannot be kept small");
-            }
             Ok(())
         })
         .await
     }
+}
+
+/// Logs a shortage of files when it is new.
+fn say_shortage(state: &mut State, choice: &Choice, host: &Host) {
+    let shortage = limits(choice.demand(), host).shortage;
+    if let Some(shortage) = shortage.filter(|_| state.shortage != shortage) {
+        tracing::warn!("{shortage}");
+    }
+    state.shortage = shortage;
 }
 
 fn parts(stored: &Stored) -> BTreeMap<ServiceKey, Arc<Part>> {

@@ -95,7 +95,7 @@ impl Starts {
 
 /// For tests: changes a Service's text after it was rendered.
 #[cfg(test)]
-pub(super) type Edit = fn(&ServiceKey, String) -> String;
+pub(super) type Edit = fn(&ServiceKey, &str) -> String;
 
 struct Rendered {
     key: ServiceKey,
@@ -142,7 +142,7 @@ impl NginxBackend {
                 let text = render_service(&templates, service, dialect)?;
                 let key = service.service.clone();
                 #[cfg(test)]
-                let text = edit.map_or(text.clone(), |edit| edit(&key, text));
+                let text = edit.map_or(text.clone(), |edit| edit(&key, &text));
                 let part = Part::read(ServiceFileName::of(&key, &text), &text);
                 Ok(Rendered { key, created: service.created, text, part })
             };

@@ -94,7 +94,7 @@ impl NginxBackend {
             let anything = !found.guilty.is_empty() || !found.undecided.is_empty();
             for (key, complaint) in found.guilty {
                 if let Some(part) = choice.parts.get(&key) {
-                    self.sentence(state, trial, part, &complaint);
+                    sentence(state, trial, part, &complaint);
                 }
             }
             for part in found.undecided.iter().filter_map(|key| choice.parts.get(key)) {
@@ -112,19 +112,6 @@ impl NginxBackend {
         Ok(true)
     }
 
-    fn sentence(&self, state: &mut State, trial: &mut Trial, part: &Part, complaint: &Complaint) {
-        let why = match complaint.socket {
-            Some(claim) => refuse::not_opened(claim, complaint),
-            None => refuse::refused(complaint),
-        };
-        tracing::warn!(file = %part.file, message = %why.message, "NGINX refuses a Service");
-        if complaint.lasting() {
-            state.verdicts.insert(part.file.clone(), vec![why]);
-        } else {
-            trial.block(part, why);
-        }
-    }
-
     async fn check_text(&self, text: &str) -> Result<Result<(), Complaint>, CheckError> {
         let (files, text) = (self.files.clone(), text.to_owned());
         let path = files.candidate();
@@ -135,27 +122,36 @@ impl NginxBackend {
         })?;
         self.checker.check(&path, ONE_CHECK).await
     }
+}
 
-    /// Blocks the Services whose sockets or files NGINX complained of when it took over the configuration.
-    pub(super) fn blame(
-        &self,
-        choice: &Choice,
-        complaints: &[Complaint],
-        trial: &mut Trial,
-    ) -> Result<(), BackendError> {
-        let mut blamed = false;
-        for complaint in complaints {
-            if let Some((key, part, claim)) = complaint.socket.and_then(|claim| choice.owner(claim)) {
-                tracing::warn!(service = %key, %claim, message = %complaint.message, "NGINX cannot listen");
-                trial.block(part, refuse::not_opened(claim, complaint));
-                blamed = true;
-            } else if let Some(part) = complaint.file.as_ref().and_then(|(key, _)| choice.parts.get(key)) {
-                trial.block(part, refuse::refused(complaint));
-                blamed = true;
-            }
-        }
-        if blamed { Ok(()) } else { Err(refuse::given_up(complaints)) }
+fn sentence(state: &mut State, trial: &mut Trial, part: &Part, complaint: &Complaint) {
+    let why = match complaint.socket {
+        Some(claim) => refuse::not_opened(claim, complaint),
+        None => refuse::refused(complaint),
+    };
+    tracing::warn!(file = %part.file, message = %why.message, "NGINX refuses a Service");
+    let names_it = complaint.file.as_ref().is_some_and(|(_, file)| *file == part.file);
+    if names_it && complaint.lasting() {
+        state.verdicts.insert(part.file.clone(), vec![why]);
+    } else {
+        trial.block(part, why);
     }
+}
+
+/// Blocks the Services whose sockets or files NGINX complained of when it took over the configuration.
+pub(super) fn blame(choice: &Choice, complaints: &[Complaint], trial: &mut Trial) -> Result<(), BackendError> {
+    let mut blamed = false;
+    for complaint in complaints {
+        if let Some((key, part, claim)) = complaint.socket.and_then(|claim| choice.owner(claim)) {
+            tracing::warn!(service = %key, %claim, message = %complaint.message, "NGINX cannot listen");
+            trial.block(part, refuse::not_opened(claim, complaint));
+            blamed = true;
+        } else if let Some(part) = complaint.file.as_ref().and_then(|(key, _)| choice.parts.get(key)) {
+            trial.block(part, refuse::refused(complaint));
+            blamed = true;
+        }
+    }
+    if blamed { Ok(()) } else { Err(refuse::given_up(complaints)) }
 }
 
 /// Tries choices of which some Services are left out.

@@ -1,4 +1,5 @@
 //! Small servers that answer with their name, clients, and addresses that no other test has.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -83,6 +84,12 @@ pub(crate) fn send_all(address: SocketAddr, bytes: &[u8]) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answered");
     format!("{name} {answer}")
+}
+
+/// Ends a connection on which the name was read: whether the server's last word still comes.
+pub(crate) fn is_alive(mut stream: TcpStream) -> bool {
+    let mut answer = String::new();
+    stream.shutdown(Shutdown::Write).is_ok() && stream.read_to_string(&mut answer).is_ok() && answer == "0"
 }
 
 /// Sends a datagram from a new socket and awaits the answer.

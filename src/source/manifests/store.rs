@@ -16,7 +16,7 @@ use super::problem::{FileProblem, ProblemKind};
 /// before they put the new one there.
 const GONE_AFTER: Duration = Duration::from_millis(50);
 const HELD: &str = "it counts as unchanged: what it held goes on being served";
-const NOTHING_YET: &str = "nothing of it is served until that changes";
+const NOTHING_YET: &str = "nothing of it counts";
 
 /// One path of `--manifests`.
 #[derive(Debug)]

@@ -62,6 +62,16 @@ fn the_originals_spelling() {
 }
 
 #[test]
+fn the_quickstarts_manifests() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart");
+    let loaded = load(&[folder.clone(), folder.join("later")], &[]);
+    assert_eq!(problems(&loaded), [""; 0]);
+    assert_eq!(names(&loaded), ["default/ntp", "default/web", "default/echo"]);
+    assert_eq!((loaded.nodes.len(), loaded.endpoints.len()), (2, 3));
+    assert_eq!(loaded.services[0].unquoted, ["loadbalancer.lbex/port".into()]);
+}
+
+#[test]
 fn annotation_values_are_their_text() {
     let values = [
         ("123", "123", true),

@@ -23,10 +23,18 @@ use super::load::{Loaded, Merge};
 use super::problem::{FileProblem, ProblemKind};
 use super::store::{Store, Suspects};
 
-/// How often files are looked at where the system tells of changes.
-const POLL: Duration = Duration::from_secs(10);
-/// How often where it does not.
-const POLL_BLIND: Duration = Duration::from_secs(2);
+/// How a follower notices changes.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Whether the system is asked for notices.
+    notices: bool,
+    /// How often files are looked at where it gives them.
+    poll: Duration,
+    /// How often where it does not.
+    poll_blind: Duration,
+}
+
+const PACE: Pace = Pace { notices: true, poll: Duration::from_secs(10), poll_blind: Duration::from_secs(2) };
 /// Without notices: a file changed less than this ago may be half-written.
 const BLIND_PATIENCE: Duration = Duration::from_millis(200);
 /// When a file that does not parse is read again on suspicion of having been half-written.
@@ -49,6 +57,7 @@ pub struct Follower {
     namespaces: Arc<[String]>,
     /// The version of the reading that was returned last.
     seen: u64,
+    pace: Pace,
     next_poll: Instant,
     retry: Option<Instant>,
 }
@@ -75,6 +84,7 @@ struct Reader {
     blind: bool,
     /// Counts the readings that brought something new.
     version: u64,
+    pace: Pace,
     shared: Arc<Shared>,
 }
 
@@ -82,6 +92,10 @@ impl Follower {
     /// Reads `paths` (files or folders; the first that has an object counts) for the first time and begins to watch them.
     /// `namespaces` as in [`super::load`].
     pub async fn open(paths: &[PathBuf], namespaces: &[String]) -> Result<(Self, Loaded), NothingReadable> {
+        Self::open_at(PACE, paths, namespaces).await
+    }
+
+    async fn open_at(pace: Pace, paths: &[PathBuf], namespaces: &[String]) -> Result<(Self, Loaded), NothingReadable> {
         let shared = Arc::new(Shared::default());
         let reader = Reader {
             store: Store::new(paths),
@@ -89,6 +103,7 @@ impl Follower {
             watched: BTreeMap::new(),
             blind: false,
             version: 0,
+            pace,
             shared: Arc::clone(&shared),
         };
         let mut follower = Self {
@@ -96,7 +111,8 @@ impl Follower {
             shared,
             namespaces: namespaces.into(),
             seen: 0,
-            next_poll: Instant::now() + POLL,
+            pace,
+            next_poll: Instant::now() + pace.poll_blind,
             retry: None,
         };
         let (loaded, anything, version) = follower
@@ -128,7 +144,7 @@ impl Follower {
                     (news.then(|| reader.merge(namespaces)), reader.version, reader.blind)
                 })
                 .await;
-            self.next_poll = Instant::now() + if blind { POLL_BLIND } else { POLL };
+            self.next_poll = Instant::now() + if blind { self.pace.poll_blind } else { self.pace.poll };
             if let Some(loaded) = loaded {
                 self.seen = version;
                 self.plan_retry(&loaded);
@@ -174,6 +190,13 @@ impl Follower {
 
 impl Reader {
     fn start(&mut self) {
+        self.watcher = if self.pace.notices { self.watcher() } else { None };
+        self.blind = self.watcher.is_none();
+        self.store.patience = if self.blind { BLIND_PATIENCE } else { Duration::ZERO };
+        self.rewatch(&HashSet::new());
+    }
+
+    fn watcher(&self) -> Option<RecommendedWatcher> {
         let shared = Arc::clone(&self.shared);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let mut pending = shared.pending();
@@ -190,17 +213,14 @@ impl Reader {
                 shared.changed.notify_one();
             }
         });
-        match watcher {
-            Ok(watcher) => self.watcher = Some(watcher),
-            Err(error) => tracing::warn!(
+        let failed = |error: &notify::Error| {
+            tracing::warn!(
                 %error,
                 "the system gives no notice of changed manifests (inotify); they are looked at every {} s",
-                POLL_BLIND.as_secs()
-            ),
-        }
-        self.blind = self.watcher.is_none();
-        self.store.patience = if self.blind { BLIND_PATIENCE } else { Duration::ZERO };
-        self.rewatch(&HashSet::new());
+                self.pace.poll_blind.as_secs()
+            );
+        };
+        watcher.inspect_err(failed).ok()
     }
 
     /// Reads what has changed, and watches what is to be watched now.
@@ -255,7 +275,7 @@ impl Reader {
         if let Some(error) = &failed
             && !self.blind
         {
-            tracing::warn!(%error, "a folder of manifests cannot be watched; it is looked at every {} s", POLL_BLIND.as_secs());
+            tracing::warn!(%error, "a folder of manifests cannot be watched; it is looked at every {} s", self.pace.poll_blind.as_secs());
         }
         self.blind = failed.is_some();
         self.store.patience = if self.blind { BLIND_PATIENCE } else { Duration::ZERO };

@@ -220,3 +220,37 @@ async fn nothing_readable_is_an_error() {
     fs::write(temp.path().join("a.yaml"), service("a", 1)).unwrap();
     until_names(&mut follower, &["a:1"]).await;
 }
+
+#[tokio::test]
+async fn without_notices_the_poll_sees_changes() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("a.yaml");
+    fs::write(&file, service("a", 1)).unwrap();
+    let pace = Pace { notices: false, poll: Duration::from_secs(100), poll_blind: Duration::from_millis(20) };
+    let (mut follower, _) = Follower::open_at(pace, &[temp.path().to_path_buf()], &[]).await.unwrap();
+    fs::write(&file, service("a", 2)).unwrap();
+    let start = Instant::now();
+    until_names(&mut follower, &["a:2"]).await;
+    // It might be half-written, as far as anybody can tell without notices.
+    assert!(start.elapsed() > BLIND_PATIENCE / 2, "{:?}", start.elapsed());
+    fs::remove_file(&file).unwrap();
+    until_names(&mut follower, &[]).await;
+}
+
+#[tokio::test]
+async fn a_reading_that_nobody_waited_for_is_not_lost() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("a.yaml");
+    fs::write(&file, service("a", 1)).unwrap();
+    let (mut follower, _) = open(temp.path()).await;
+    fs::write(&file, service("a", 2)).unwrap();
+    for _ in 0..20 {
+        // Given up at any point of the reading.
+        if tokio::time::timeout(Duration::from_millis(3), follower.next()).await.is_ok() {
+            return;
+        }
+    }
+    // Whatever was given up, the change is found, at the latest by looking again.
+    fs::write(temp.path().join("b.yaml"), service("b", 1)).unwrap();
+    until_names(&mut follower, &["a:2", "b:1"]).await;
+}

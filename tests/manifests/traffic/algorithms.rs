@@ -1,0 +1,110 @@
+//! Who gets a client: in turn, the least busy, or always the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, ensure};
+use lbex_test_harness::backends::{Conversation, tcp_ask_from, tcp_tally, udp_ask_from, udp_tally};
+use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::on_each_nginx;
+use lbex_test_harness::ports::free_port;
+use lbex_test_harness::wait::{SOON, eventually};
+use serde_json::json;
+
+use crate::support::{ANSWER, World, at, local, pods, pods_slice, servers, tcp_reaches};
+
+/// Round robin over all workers together: exactly even.
+async fn round_robin(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(3)?);
+    let _world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
+    let even: BTreeMap<String, usize> = ["a", "b", "c"].map(|name| (name.to_owned(), 10)).into();
+    assert_eq!(tcp_tally(at(port), 30).await?, even);
+    assert_eq!(udp_tally(at(port), 30).await?, even);
+    Ok(())
+}
+
+/// Where two connections have ended, the next two go.
+async fn least_conn(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(3)?);
+    let web = pods("web", port).lbex("algorithm", "least_conn");
+    let _world = World::start(nginx, [&web as _, &pods_slice("web", &servers) as _]).await?;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(Conversation::open(at(port)).await?);
+    }
+    assert_eq!(servers.iter().map(|server| server.open_connections()).collect::<Vec<_>>(), [2, 2, 2]);
+    held.retain(|connection| connection.name() != "b");
+    eventually("the connections to b have ended", SOON, || async {
+        let open = servers[1].open_connections();
+        ensure!(open == 0, "{open} are open");
+        Ok(())
+    })
+    .await?;
+    for _ in 0..2 {
+        held.push(Conversation::open(at(port)).await?);
+        assert_eq!(held.last().map(Conversation::name), Some("b"));
+    }
+    Ok(())
+}
+
+/// Each client address has its server, for TCP and UDP, and keeps it when another server goes.
+async fn client_ip(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(4)?);
+    let web = pods("web", port).spec(json!({"sessionAffinity": "ClientIP"}));
+    let world = World::start(nginx, [&web as _, &pods_slice("web", &servers) as _]).await?;
+    let clients: Vec<IpAddr> = (1..=30).map(|n| local(20, n)).collect();
+    let before = who_has_whom(&clients, at(port)).await?;
+    let used: BTreeSet<&String> = before.values().collect();
+    assert!(used.len() >= 3, "30 clients reach only {used:?}");
+
+    let gone = before[&clients[0]].clone();
+    let left: Vec<_> = servers.iter().filter(|server| server.name() != gone).collect();
+    world.put([&web as _, &pods_slice("web", left) as _])?;
+    eventually("the first client has another server", SOON, || async {
+        let now = tcp_ask_from(clients[0], at(port)).await?;
+        ensure!(now != gone, "still {now}");
+        Ok(())
+    })
+    .await?;
+    for (client, server) in who_has_whom(&clients, at(port)).await? {
+        assert!(before[&client] == gone || before[&client] == server, "{client} was moved to {server}: {before:?}");
+    }
+    Ok(())
+}
+
+async fn who_has_whom(clients: &[IpAddr], server: SocketAddr) -> Result<BTreeMap<IpAddr, String>> {
+    let mut found = BTreeMap::new();
+    for client in clients {
+        let name = tcp_ask_from(*client, server).await?;
+        for _ in 0..3 {
+            let again = tcp_ask_from(*client, server).await?;
+            ensure!(again == name, "TCP client {client} reached {name}, then {again}");
+            let udp = udp_ask_from((*client, 0).into(), server, "me", ANSWER).await?;
+            ensure!(udp == name, "client {client} reaches {name} over TCP and {udp} over UDP");
+        }
+        found.insert(*client, name);
+    }
+    Ok(found)
+}
+
+/// Datagrams of one client socket stay with one server, whatever the number of workers.
+async fn udp_sessions(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(3)?);
+    let _world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
+    tcp_reaches(at(port), &["a", "b", "c"]).await?;
+    for _ in 0..10 {
+        let socket = tokio::net::UdpSocket::bind(at(0)).await?;
+        socket.connect(at(port)).await?;
+        let mut names = BTreeSet::new();
+        for number in 0..20 {
+            let mut buffer = [0; 64];
+            socket.send(format!("{number}").as_bytes()).await?;
+            let length = tokio::time::timeout(ANSWER, socket.recv(&mut buffer)).await??;
+            names.insert(String::from_utf8_lossy(&buffer[..length]).split(' ').next().map(ToOwned::to_owned));
+        }
+        assert_eq!(names.len(), 1, "one client reached {names:?}");
+    }
+    Ok(())
+}
+
+on_each_nginx!(round_robin, least_conn, client_ip, udp_sessions);

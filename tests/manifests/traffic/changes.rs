@@ -1,0 +1,92 @@
+//! Connections that a change does not concern go on.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lbex_test_harness::backends::Conversation;
+use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::on_each_nginx;
+use lbex_test_harness::ports::free_ports;
+use lbex_test_harness::wait::{SOON, eventually};
+
+use crate::support::{World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
+
+/// A connection lives on over reloads for another Service, and while its own endpoint is removed.
+async fn connections_survive(nginx: Nginx) -> Result<()> {
+    let (ports, servers) = (free_ports(2)?, servers(3)?);
+    let (held, other) = (pods("held", ports[0]), pods("other", ports[1]));
+    let held_slice = pods_slice("held", [&servers[0]]);
+    let world = World::start(nginx, [&held as _, &held_slice as _]).await?;
+    let mut connection = Conversation::open(at(ports[0])).await?;
+    connection.say("before").await?;
+
+    let before = world.reloads().await?;
+    world.put([&held as _, &held_slice as _, &other as _, &pods_slice("other", [&servers[1]]) as _])?;
+    tcp_reaches(at(ports[1]), &["b"]).await?;
+    connection.say("after a Service came").await?;
+    world.put([&held as _, &held_slice as _, &other as _, &pods_slice("other", [&servers[2]]) as _])?;
+    tcp_reaches(at(ports[1]), &["c"]).await?;
+    connection.say("after its endpoint changed").await?;
+    world.put([&held as _, &held_slice as _])?;
+    tcp_refused(at(ports[1])).await?;
+    connection.say("after it went").await?;
+    // The metric follows when the new workers have confirmed.
+    eventually("three reloads are counted", SOON, || async {
+        let reloads = world.reloads().await? - before;
+        ensure!((reloads - 3.0).abs() < 0.5, "{reloads}");
+        Ok(())
+    })
+    .await?;
+
+    // Its own endpoint is replaced: new clients go elsewhere, this one stays where it is.
+    world.put([&held as _, &pods_slice("held", [&servers[1]]) as _])?;
+    tcp_reaches(at(ports[0]), &["b"]).await?;
+    connection.say("after its endpoint was removed").await?;
+    assert_eq!((connection.name(), servers[0].open_connections()), ("a", 1));
+
+    // Old workers end with their last connection, and until then they are counted.
+    eventually("a draining worker is counted", SOON, || async {
+        let draining = world.lbex.metric("lbex_draining_workers", &[]).await?;
+        ensure!(draining >= Some(1.0), "{draining:?}");
+        Ok(())
+    })
+    .await?;
+    drop(connection);
+    eventually("no worker is draining", SOON, || async {
+        let draining = world.lbex.metric("lbex_draining_workers", &[]).await?;
+        ensure!(draining == Some(0.0), "{draining:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Clients that come while NGINX reloads again and again are all served.
+async fn no_client_is_lost(nginx: Nginx) -> Result<()> {
+    let (ports, servers) = (free_ports(2)?, servers(2)?);
+    let (steady, moving) = (pods("steady", ports[0]), pods("moving", ports[1]));
+    let slice = pods_slice("steady", [&servers[0]]);
+    let world = World::start(nginx, [&steady as _, &slice as _]).await?;
+    let before = world.reloads().await?;
+    let clients = tokio::spawn(async move {
+        let until = tokio::time::Instant::now() + Duration::from_secs(3);
+        let mut count = 0;
+        while tokio::time::Instant::now() < until {
+            Conversation::open(at(ports[0])).await?.say("here").await?;
+            count += 1;
+        }
+        std::io::Result::Ok(count)
+    });
+    let mut turn = 0;
+    while !clients.is_finished() {
+        turn += 1;
+        let moved = pods_slice("moving", [&servers[turn % 2]]);
+        world.put([&steady as _, &slice as _, &moving as _, &moved as _])?;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    let served = clients.await??;
+    let reloads = world.reloads().await? - before;
+    assert!(served > 100 && reloads >= 5.0, "{served} clients, {reloads} reloads");
+    Ok(())
+}
+
+on_each_nginx!(connections_survive, no_client_is_lost);

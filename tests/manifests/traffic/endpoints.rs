@@ -1,0 +1,99 @@
+//! Endpoints: none, some, none again; not ready, terminating; on ports of their own.
+
+use anyhow::Result;
+use lbex_test_harness::backends::Echo;
+use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::objects::{endpoint, endpoints, slice};
+use lbex_test_harness::on_each_nginx;
+use lbex_test_harness::ports::{free_port, free_ports};
+use lbex_test_harness::wait::SOON;
+use serde_json::json;
+
+use crate::support::{World, at, local, pods, pods_slice, servers, tcp_closes, tcp_reaches, udp_reaches, udp_silent};
+
+/// 0 -> 3 -> 0 -> 1: the listener stays all the time.
+async fn none_three_none_one(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(3)?);
+    let web = pods("web", port);
+    let world = World::start(nginx, [&web as _, &pods_slice("web", []) as _]).await?;
+    let server = at(port);
+    for round in [&servers[..0], &servers[..], &servers[..0], &servers[2..]] {
+        world.put([&web as _, &pods_slice("web", round) as _])?;
+        if round.is_empty() {
+            tcp_closes(server).await?;
+            udp_silent(server).await?;
+        } else {
+            let names: Vec<_> = round.iter().map(Echo::name).collect();
+            tcp_reaches(server, &names).await?;
+            udp_reaches(server, &names).await?;
+        }
+    }
+    // No slices at all are no endpoints either.
+    world.put([&web as _])?;
+    tcp_closes(server).await
+}
+
+/// Ready ones only; while all are terminating, those that still serve.
+async fn conditions(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(4)?);
+    let web = pods("web", port);
+    let address = |n: usize| endpoint(servers[n].address().ip());
+    let ports = || slice("web-1", "web").tcp("tcp", servers[0].port()).udp("udp", servers[0].port());
+    let some_ready = ports()
+        .endpoint(address(0))
+        .endpoint(address(1).not_ready())
+        .endpoint(address(2).terminating())
+        .endpoint(address(3).conditions(json!({})));
+    let world = World::start(nginx, [&web as _, &some_ready as _]).await?;
+    tcp_reaches(at(port), &["a", "d"]).await?;
+    udp_reaches(at(port), &["a", "d"]).await?;
+
+    let ended = json!({"ready": false, "serving": false, "terminating": true});
+    let none_ready = ports()
+        .endpoint(address(0).terminating())
+        .endpoint(address(1).not_ready())
+        .endpoint(address(2).terminating())
+        .endpoint(address(3).conditions(ended));
+    world.put([&web as _, &none_ready as _])?;
+    tcp_reaches(at(port), &["a", "c"]).await?;
+    world.lbex.wait_log("all endpoints are terminating", SOON).await?;
+    Ok(())
+}
+
+/// A named target port may be another number in each Pod: then each number has a slice of its own.
+async fn named_ports(nginx: Nginx) -> Result<()> {
+    let (port, ports) = (free_port()?, free_ports(2)?);
+    let servers = [
+        Echo::new("a").ip(local(10, 1)).port(ports[0]).start()?,
+        Echo::new("b").ip(local(10, 2)).port(ports[1]).start()?,
+    ];
+    let slice = |name: &str, server: &Echo| {
+        let ports = slice(name, "web").tcp("tcp", server.port()).udp("udp", server.port());
+        ports.ready(server.address().ip(), "somewhere")
+    };
+    let objects = [&pods("web", port) as _, &slice("web-1", &servers[0]) as _, &slice("web-2", &servers[1]) as _];
+    let _world = World::start(nginx, objects).await?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    udp_reaches(at(port), &["a", "b"]).await
+}
+
+/// The older Endpoints API, where a Service has no slices.
+async fn endpoints_api(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(3)?);
+    let text: Vec<String> = servers.iter().map(|server| server.address().ip().to_string()).collect();
+    let number = servers[0].port();
+    let ports = json!([
+        {"name": "tcp", "port": number, "protocol": "TCP"},
+        {"name": "udp", "port": number, "protocol": "UDP"},
+    ]);
+    let ready = [(text[0].as_str(), "n"), (text[1].as_str(), "")];
+    let endpoints = endpoints("web").subset(&ready, &[(text[2].as_str(), "n")], &ports);
+    let world = World::start(nginx, [&pods("web", port) as _, &endpoints as _]).await?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    udp_reaches(at(port), &["a", "b"]).await?;
+    // Slices, once there are any, are what counts.
+    world.put([&pods("web", port) as _, &endpoints as _, &pods_slice("web", [&servers[2]]) as _])?;
+    tcp_reaches(at(port), &["c"]).await
+}
+
+on_each_nginx!(none_three_none_one, conditions, named_ports, endpoints_api);

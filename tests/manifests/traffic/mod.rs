@@ -1,0 +1,10 @@
+//! Packets through every kind of Service, on both NGINX builds.
+
+mod algorithms;
+mod changes;
+mod conflicts;
+mod endpoints;
+mod external_name;
+mod nodes;
+mod protocols;
+mod source_ranges;
