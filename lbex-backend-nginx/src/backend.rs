@@ -105,6 +105,7 @@ impl ProxyBackend for NginxBackend {
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {
+        self.trim_log();
         Ok(self.look_at_nginx().await)
     }
 

@@ -9,13 +9,17 @@ mod net;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use bench::{Bench, LONG, answers, both, named, to};
+use bench::{Bench, answers, both, named, to};
 use common::{change, key, nginxes, on, service, tcp, udp};
 use lbex_backend_nginx::{NginxBackend, NginxOptions};
 use lbex_core::backend::{Action, Instead, ProxyBackend};
 use net::{ask_tcp, eventually, free_everywhere, free_port, is_alive, own_address, read_name, server};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// Two seconds are what the contract wants for an NGINX that was killed, and 0.1 s what it takes; a machine that runs much else
+/// at once needs more.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_lbex_adopts_what_runs() {
@@ -127,8 +131,7 @@ async fn a_killed_nginx_is_noticed_and_started_again() {
         let begin = Instant::now();
         assert_eq!(bench.apply_again().await.action, Action::Started);
         println!("started again after {:?}", begin.elapsed());
-        // Two seconds are what the contract wants; a machine that runs many tests at once needs more.
-        assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
         assert_eq!(answers(a), named("one"));
 
         // The master alone: its workers serve on, and hold the ports.
@@ -137,7 +140,7 @@ async fn a_killed_nginx_is_noticed_and_started_again() {
         let begin = Instant::now();
         assert_eq!(bench.apply_again().await.action, Action::Started);
         println!("orphans replaced after {:?}", begin.elapsed());
-        assert!(begin.elapsed() < LONG, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
         assert_eq!(answers(a), named("one"));
         let observed = bench.backend().observe().await.expect("observed");
         assert!(observed.healthy && observed.in_step, "{observed:?}");
@@ -177,8 +180,11 @@ async fn a_second_lbex_on_the_prefix_is_refused() {
     let error = NginxBackend::open(options).await.expect_err("refused").to_string();
     assert!(error.contains(&std::process::id().to_string()), "{error}");
     assert!(bench.backend().capabilities().description.starts_with("NGINX 1."));
-    let observed = bench.backend().observe().await.expect("observed");
-    assert!(!observed.healthy && observed.detail.contains("does not run"), "{observed:?}");
+    eventually("it is said that NGINX does not run", async || {
+        let observed = bench.backend().observe().await.expect("observed");
+        !observed.healthy && observed.detail.contains("does not run")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

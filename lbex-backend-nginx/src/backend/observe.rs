@@ -4,12 +4,13 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use lbex_core::backend::Observed;
+use tokio::time::timeout;
 
 use super::NginxBackend;
 use crate::process::proc;
 use crate::render::MainFile;
 
-/// How long all of it may take.
+/// How long each look may take; they are taken at once.
 const LIMIT: Duration = Duration::from_millis(800);
 
 /// How large NGINX's error log may grow, in bytes: every client that a Service does not let in makes a line.
@@ -38,21 +39,34 @@ impl NginxBackend {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn look_at_nginx(&self) -> Observed {
+    /// Keeps the error log small, as often as somebody looks; no answer waits for it.
+    pub(super) fn trim_log(&self) {
         let log = self.nginx.error_log().clone();
-        if let Err(error) = proc::blocking(move || log.limit_size(LOG_SIZE)).await {
-            tracing::warn!(%error, "NGINX's error log cannot be kept small");
-        }
+        let trimmed = proc::blocking(move || log.limit_size(LOG_SIZE));
+        tokio::spawn(async move {
+            if let Err(error) = trimmed.await {
+                tracing::warn!(%error, "NGINX's error log cannot be kept small");
+            }
+        });
+    }
+
+    /// Asks NGINX what it serves, and looks at its processes. What counts for health takes a fraction of a millisecond; counting
+    /// the workers that drain means to look at every process of the host, and is left out where that takes too long.
+    pub(super) async fn look_at_nginx(&self) -> Observed {
         let seen = self.seen().clone();
-        let both = async { tokio::join!(self.nginx.serving_generation(), self.nginx.status()) };
-        let Ok((answer, master)) = tokio::time::timeout(LIMIT, both).await else {
-            return unhealthy(format!("NGINX does not answer within {LIMIT:?}"));
-        };
+        let (answer, runs, master) = tokio::join!(
+            timeout(LIMIT, self.nginx.serving_generation()),
+            timeout(LIMIT, self.nginx.is_running()),
+            timeout(LIMIT, self.nginx.status()),
+        );
+        let master = master.ok().flatten();
+        let runs = master.is_some() || runs.unwrap_or(true);
         let serving = match answer {
-            Ok(Some(generation)) => generation,
-            Ok(None) if master.is_none() => return unhealthy("NGINX does not run".to_owned()),
-            Ok(None) => return unhealthy("NGINX runs, and nothing answers for it".to_owned()),
-            Err(error) => return unhealthy(error.to_string()),
+            Ok(Ok(Some(generation))) => generation,
+            Ok(Ok(None)) if runs => return unhealthy("NGINX runs, and nothing answers for it".to_owned()),
+            Ok(Ok(None)) => return unhealthy("NGINX does not run".to_owned()),
+            Ok(Err(error)) => return unhealthy(error.to_string()),
+            Err(_) => return unhealthy(format!("NGINX does not answer within {LIMIT:?}")),
         };
         let ours = serving.len() == 16 && serving.bytes().all(|b| b.is_ascii_hexdigit());
         if !ours {
@@ -61,10 +75,11 @@ impl NginxBackend {
         let expected = [&seen.served, &seen.aimed_at].into_iter().flatten().any(|generation| *generation == serving);
         let detail = match &master {
             Some(master) => format!("NGINX {} (process {}) serves {serving}", self.binary.version, master.id.pid),
+            None if runs => format!("NGINX {} serves {serving}", self.binary.version),
             None => format!("workers of an NGINX whose master ended serve {serving}"),
         };
         let draining = master.as_ref().map_or(0, |master| u32::try_from(master.draining()).unwrap_or(u32::MAX));
-        Observed { healthy: true, detail, in_step: expected && master.is_some(), serving: Some(serving), draining }
+        Observed { healthy: true, detail, in_step: expected && runs, serving: Some(serving), draining }
     }
 }
 

@@ -76,7 +76,7 @@ fn serve(name: &str, mut stream: TcpStream) {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects, reads the name; empty if the connection is closed before that. `None`: refused.
 pub(crate) fn ask_tcp(address: SocketAddr) -> Option<String> {
