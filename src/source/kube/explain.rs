@@ -125,3 +125,19 @@ pub(super) fn forbidden(verb: &str, resource: Resource, namespace: Option<&str>,
 pub(super) fn said_by_server(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!("; the API server says: {said}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CertificateError, broken, io};
+
+    #[test]
+    fn a_tls_failure_is_found_inside_io_errors_however_deep() {
+        let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let mut error = io::Error::new(io::ErrorKind::InvalidData, tls);
+        for _ in 0..3 {
+            let broken = broken(&error);
+            assert!(broken.tls && broken.text.contains("certificate authority"), "{broken:?}");
+            error = io::Error::other(error);
+        }
+    }
+}
