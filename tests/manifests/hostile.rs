@@ -168,3 +168,20 @@ async fn generated(nginx: Nginx) -> Result<()> {
 }
 
 on_each_nginx!(known_tricks, generated);
+
+/// The search finds what it is to find: in a name, in a file, in a folder below.
+#[test]
+fn the_marker_would_be_found() -> Result<()> {
+    let folder = lbex_test_harness::Scratch::new("marker")?;
+    std::fs::create_dir(folder.join("services"))?;
+    std::fs::write(folder.join("services/a.conf"), "server {}")?;
+    has_no_marker(folder.path())?;
+    std::fs::write(folder.join("services/a.conf"), format!("server {{ # {MARKER}\n}}"))?;
+    let error = has_no_marker(folder.path()).map_err(|error| error.to_string());
+    assert!(error.is_err_and(|error| error.contains("services/a.conf")));
+    std::fs::write(folder.join("services/a.conf"), "server {}")?;
+    std::fs::write(folder.join(format!("services/{MARKER}.conf")), "")?;
+    assert!(has_no_marker(folder.path()).is_err());
+    assert!(hand_picked().iter().all(|text| text.contains(MARKER)));
+    Ok(())
+}
