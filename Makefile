@@ -9,6 +9,9 @@ CARGO ?= cargo
 LBEX_CACHE ?= $(HOME)/.cache/lbex
 export LBEX_CACHE
 
+# Which benchmarks `make bench` runs.
+BENCH ?= *
+
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LBEX_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
@@ -30,8 +33,9 @@ test-tools: ## Install and build the programs that the tests run: etcd, NGINX, k
 	tests/tools/install.sh
 
 .PHONY: bench
-bench: ## Run the benchmarks
-	$(CARGO) bench --workspace --bench '*'
+bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs one: see benches/README.md
+	nice $(CARGO) bench --workspace --bench '$(BENCH)' --no-run
+	$(CARGO) bench --workspace --bench '$(BENCH)'
 
 .PHONY: lint
 lint: $(CARGO_DENY) ## Check formatting, lints, dependencies and documentation

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::ByteString;
 use lbex::settings::EndpointsApi;
 use lbex::source::kube::{Access, InCluster, KubeSettings, KubeSource, ProxyVariables};
 use lbex::source::{Ignore, Recovered, SourceError, SourceEvent, SourceHandle, SourceObserver, Trouble};
@@ -19,6 +20,7 @@ use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::objects::{Objects, endpoints, node, service, slice};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -127,6 +129,53 @@ fn with_cluster(server: &ApiServer, folder: &TempDir, changes: &Value) -> Result
     Ok(path)
 }
 
+/// A credential plugin that answers with the administrator's client certificate.
+fn certificate_plugin(server: &ApiServer, folder: &TempDir) -> Result<Value> {
+    let config: Value = serde_json::from_str(&fs::read_to_string(server.kubeconfig_admin())?)?;
+    let text = |name: &str| -> Result<String> {
+        let data = config["users"][0]["user"][name].as_str().context("no such data")?;
+        let data: ByteString = serde_json::from_value(json!(data))?;
+        Ok(String::from_utf8(data.0)?)
+    };
+    let answer = json!({
+        "apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential",
+        "status": {
+            "clientCertificateData": text("client-certificate-data")?, "clientKeyData": text("client-key-data")?,
+            "expirationTimestamp": "2999-01-01T00:00:00Z",
+        },
+    });
+    let (plugin, file) = (folder.path().join("certificate.sh"), folder.path().join("certificate.json"));
+    fs::write(&file, answer.to_string())?;
+    fs::write(&plugin, "#!/bin/sh\ncat \"$1\"\n")?;
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
+    Ok(json!({"apiVersion": "client.authentication.k8s.io/v1beta1", "command": plugin, "args": [file]}))
+}
+
+/// An HTTP proxy that makes tunnels (`CONNECT`). It ends with the test's runtime.
+async fn connect_proxy() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(tunnel(stream));
+        }
+    });
+    Ok(address)
+}
+
+async fn tunnel(mut stream: TcpStream) -> Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8(head)?;
+    let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).context("not CONNECT")?;
+    let mut server = TcpStream::connect(target).await?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+    tokio::io::copy_bidirectional(&mut stream, &mut server).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_way_leads_to_the_cluster() -> Result<()> {
     let server = ApiServer::shared().await?;
@@ -143,7 +192,9 @@ async fn every_way_leads_to_the_cluster() -> Result<()> {
     fs::write(&plugin, format!("#!/bin/sh\necho '{answer}'\n"))?;
     fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))?;
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": plugin});
+    let with_certificate = certificate_plugin(server, &folder)?;
 
+    let (forwarder, through_proxy) = (connect_proxy().await?, TempDir::new()?);
     let proxy = server.proxy().await?;
     let pod = InCluster {
         host: Some("127.0.0.1".to_owned()),
@@ -155,6 +206,11 @@ async fn every_way_leads_to_the_cluster() -> Result<()> {
         ("token", by_kubeconfig(&server.kubeconfig_with(&json!({"token": token}))?)),
         ("tokenFile", by_kubeconfig(&server.kubeconfig_with(&json!({"tokenFile": folder.path().join("token")}))?)),
         ("exec", by_kubeconfig(&server.kubeconfig_with(&json!({"exec": exec}))?)),
+        ("exec with a certificate", by_kubeconfig(&server.kubeconfig_with(&json!({"exec": with_certificate}))?)),
+        ("proxy-url", {
+            let cluster = json!({"proxy-url": format!("http://{forwarder}")});
+            by_kubeconfig(&with_cluster(server, &through_proxy, &cluster)?)
+        }),
         ("impersonation", {
             let user = json!({"token": token, "as": "somebody", "as-groups": ["system:masters"]});
             by_kubeconfig(&server.kubeconfig_with(&user)?)

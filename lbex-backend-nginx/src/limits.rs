@@ -1,7 +1,7 @@
 //! How many workers, connections and open files NGINX gets (contract section 1).
 //!
-//! Pure: what is to be served and what the host allows go in, three numbers come out. A TCP connection, and a UDP session
-//! likewise, takes two slots (client side and server side) and two files at the most. A listening socket takes one slot and one
+//! Pure: what is to be served and what the host allows go in, three numbers come out. A TCP connection takes two slots (client
+//! side and server side) and two files, a UDP session two slots and one file: its client side shares the listener's. A listening socket takes one slot and one
 //! file in every worker; one with `reuseport` (UDP) is opened once per worker, and every process has all of them.
 
 use std::fmt;
@@ -117,12 +117,12 @@ pub fn limits(demand: Demand, host: &Host) -> Limits {
     let needed = slots_per_worker(workers) + listeners + reserve;
     // In steps, so that a Service more or less does not change it.
     let files = needed.next_multiple_of(1024).min(host.worker).max(listeners + FEWEST_SLOTS + reserve);
-    let worker_connections = files - reserve;
-    let shortage = (files < needed).then(|| Shortage {
-        needed,
-        limit: files,
-        connections: (worker_connections - listeners) / 2 * u64::from(workers),
-    });
+    let rest = files - reserve - listeners;
+    let shortage =
+        (files < needed).then(|| Shortage { needed, limit: files, connections: rest / 2 * u64::from(workers) });
+    // The client side of a UDP session takes a slot and no file: where files are short there may be more slots than files.
+    let slots = if shortage.is_some() { (2 * rest).min(slots_per_worker(workers)) } else { rest };
+    let worker_connections = slots + listeners;
     Limits { workers, worker_connections, worker_rlimit_nofile: files, shortage }
 }
 
@@ -169,7 +169,7 @@ mod tests {
         let shortage = limits.shortage.expect("a shortage");
         assert_eq!((shortage.needed, shortage.limit, shortage.connections), (65_536 + 272, 1024, 752));
         assert_eq!(limits.worker_rlimit_nofile, 1024);
-        assert_eq!(limits.worker_connections, 752 + 200);
+        assert_eq!(limits.worker_connections, 2 * 752 + 200);
         let text = shortage.to_string();
         for word in ["1024", "65808", "752", "LimitNOFILE", "ulimit -n"] {
             assert!(text.contains(word), "{text}");

@@ -141,6 +141,7 @@ struct Work {
     desired: DesiredState,
     /// What of it the backend has not applied yet; `None`: all of it is applied.
     unapplied: Option<Delta>,
+    /// When the last reload, or the last attempt that failed, began.
     last_reload: Option<Instant>,
     pause: Pause,
 }
@@ -236,6 +237,8 @@ impl Work {
                     BackendError::Retry(_) => self.pause.next(),
                     BackendError::Permanent(_) => Instant::now() + LONGEST_PAUSE,
                 });
+                // A failed attempt costs as much as one that succeeds: many changes must not make many of them.
+                self.last_reload = Some(begin);
                 tracing::error!("the configuration could not be applied: {error}; what was served before goes on");
                 if self.unapplied.is_none() {
                     self.unapplied = Some(nothing);

@@ -2,6 +2,10 @@
 //!
 //! Each test of traffic runs on the embedded NGINX and on the machine's.
 
+mod capacity;
+mod commands;
+mod hostile;
+mod life;
 mod readme;
 mod support;
 mod traffic;

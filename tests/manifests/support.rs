@@ -116,11 +116,22 @@ impl World {
         .await
     }
 
+    /// The ids of the NGINX processes that serve new clients, master and workers.
+    pub(crate) fn nginx_pids(&self) -> Vec<u32> {
+        serving_pids(&self.lbex)
+    }
+
     /// How often NGINX was reloaded.
     pub(crate) async fn reloads(&self) -> Result<f64> {
         let name = "lbex_apply_duration_seconds_count";
         Ok(self.lbex.metric(name, &[("action", "reloaded")]).await?.unwrap_or_default())
     }
+}
+
+/// The ids of an LBEX's NGINX processes that serve new clients, master and workers.
+pub(crate) fn serving_pids(lbex: &Lbex) -> Vec<u32> {
+    let processes = lbex.nginx_processes();
+    processes.iter().filter(|process| !process.is_shutting_down()).map(|process| process.pid).collect()
 }
 
 /// Where LBEX serves a listener port, over IPv4.

@@ -107,7 +107,7 @@ async fn a_failure_is_tried_again_with_growing_pauses_and_loses_nothing() {
     assert!(!applied(&driver).await);
     assert!(applied(&driver).await);
     let calls = backend.calls();
-    assert_eq!(calls, [call(0, 1, 0), call(0, 2, 0), call(1000, 2, 0)], "a new change does not wait for the pause");
+    assert_eq!(calls, [call(0, 1, 0), call(1000, 2, 0), call(2000, 2, 0)], "attempts are paced as reloads are");
     driver.finish().await;
 }
 

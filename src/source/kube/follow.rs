@@ -157,8 +157,9 @@ impl Follower {
             self.version = None;
         }
         self.doubtful = self.version.is_some();
-        // What is over by the next attempt (an API server that restarts, a token that was renewed) is not worth a line.
-        if self.backoff.failures() > 1 {
+        // What is over by the next attempt (an API server that restarts, a token that was renewed) is not worth a line; a list
+        // that was waited for in vain is.
+        if self.backoff.failures() > 1 || (!watching && matches!(failure, Failure::Silent(_))) {
             self.report(Report::Failing(text)).await?;
         }
         Ok(wait)

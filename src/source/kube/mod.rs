@@ -89,7 +89,8 @@ impl KubeSource {
     }
 
     async fn connect_with(settings: KubeSettings, timing: Timing) -> Result<Self, SourceError> {
-        let session = Session::open(settings.access).await.map_err(|e| SourceError::Credentials(e.to_string()))?;
+        let session = Session::open(settings.access, timing.renewal).await;
+        let session = session.map_err(|e| SourceError::Credentials(e.to_string()))?;
         let version = connect::contact(&session).await?;
         let endpoints = connect::endpoints(&session, settings.endpoints_api).await?;
         let mut namespaces: Vec<Option<Arc<str>>> =

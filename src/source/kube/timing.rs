@@ -21,6 +21,8 @@ pub(super) struct Timing {
     pub(super) most_wait: Duration,
     /// How often a trouble that lasts is told again.
     pub(super) tell_again: Duration,
+    /// The least time between two loadings of the credentials.
+    pub(super) renewal: Duration,
 }
 
 impl Default for Timing {
@@ -34,6 +36,7 @@ impl Default for Timing {
             first_wait: Duration::from_millis(200),
             most_wait: Duration::from_secs(20),
             tell_again: Duration::from_secs(60),
+            renewal: Duration::from_secs(5),
         }
     }
 }

@@ -19,6 +19,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::{BoxError, Service, ServiceBuilder};
 use tower_http::decompression::DecompressionLayer;
 
+use super::unverified;
+
 /// How long making a TCP connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// After so much silence the kernel asks whether the other end is still there, three times.
@@ -87,7 +89,11 @@ where
     C::Future: Send + 'static,
     C::Error: Into<BoxError>,
 {
-    let tls = config.rustls_https_connector_with_connector(connector)?;
+    let tls = if config.accept_invalid_certs {
+        unverified::connector(config, connector)?
+    } else {
+        config.rustls_https_connector_with_connector(connector)?
+    };
     let http = legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(4)

@@ -10,6 +10,7 @@ mod exec;
 mod in_cluster;
 mod kubeconfig;
 mod session;
+mod unverified;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,8 @@ struct Opened {
     client: ::kube::Client,
     server: Uri,
     renew: Option<SystemTime>,
+    /// Whether the server's certificate is taken as it is.
+    unverified: bool,
 }
 
 impl fmt::Display for Access {
@@ -91,7 +94,7 @@ impl Access {
             let remedy = "check the certificates, keys and names that it gives";
             AccessError::new(self.to_string(), super::explain::chain(&error), remedy)
         })?;
-        Ok(Opened { client, server, renew: loaded.renew })
+        Ok(Opened { client, server, renew: loaded.renew, unverified: loaded.config.accept_invalid_certs })
     }
 }
 

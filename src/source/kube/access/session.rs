@@ -8,13 +8,12 @@ use tokio::sync::Mutex;
 
 use super::{Access, AccessError, Opened};
 
-/// The least time between two renewals.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Keeps one client for everything that talks to the API server.
 pub(in crate::source::kube) struct Session {
     access: Access,
     server: Uri,
+    /// The least time between two renewals.
+    interval: Duration,
     state: Mutex<State>,
 }
 
@@ -32,12 +31,19 @@ pub(in crate::source::kube) struct Lease {
 }
 
 impl Session {
-    /// Loads the credentials for the first time.
-    pub(in crate::source::kube) async fn open(access: Access) -> Result<Self, AccessError> {
+    /// Loads the credentials for the first time. Later they are loaded anew at the most once in `interval`.
+    pub(in crate::source::kube) async fn open(access: Access, interval: Duration) -> Result<Self, AccessError> {
         let opened = access.open().await?;
+        if opened.unverified {
+            tracing::warn!(
+                "the certificate of the API server {} is not verified (insecure-skip-tls-verify of {access}): anybody on the \
+                 way there could pose as it",
+                opened.server
+            );
+        }
         let server = opened.server.clone();
         let state = State { opened, generation: 0, renewed: Instant::now(), failed: None };
-        Ok(Self { access, server, state: Mutex::new(state) })
+        Ok(Self { access, server, interval, state: Mutex::new(state) })
     }
 
     /// How the API server is reached, in words.
@@ -52,7 +58,7 @@ impl Session {
     /// as the API server takes them (files of tokens may be gone for a moment, or for good).
     pub(in crate::source::kube) async fn client(&self) -> Lease {
         let mut state = self.state.lock().await;
-        if state.opened.renew.is_some_and(|at| at <= SystemTime::now()) && state.renewed.elapsed() >= RENEWAL_INTERVAL {
+        if state.opened.renew.is_some_and(|at| at <= SystemTime::now()) && state.renewed.elapsed() >= self.interval {
             self.renew(&mut state).await;
         }
         Lease { client: state.opened.client.clone(), generation: state.generation }
@@ -62,7 +68,7 @@ impl Session {
     /// all that tell so. An error says why that failed.
     pub(in crate::source::kube) async fn refused(&self, lease: &Lease) -> Result<(), AccessError> {
         let mut state = self.state.lock().await;
-        if state.generation == lease.generation && state.renewed.elapsed() >= RENEWAL_INTERVAL {
+        if state.generation == lease.generation && state.renewed.elapsed() >= self.interval {
             self.renew(&mut state).await;
         }
         state.failed.clone().map_or(Ok(()), Err)

@@ -33,6 +33,7 @@ fn quick() -> Timing {
         first_wait: Duration::from_millis(20),
         most_wait: Duration::from_millis(100),
         tell_again: Duration::from_millis(300),
+        renewal: Duration::from_millis(100),
     }
 }
 

@@ -1,0 +1,118 @@
+//! What operators and their editors do to manifest files.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::on_each_nginx;
+use lbex_test_harness::ports::{free_port, free_ports};
+use lbex_test_harness::wait::SOON;
+
+use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
+
+/// A Service in YAML whose listener is `port`, on one server.
+fn yaml(name: &str, port: u16, server: std::net::SocketAddr) -> String {
+    format!(
+        "apiVersion: v1\n\
+         kind: Service\n\
+         metadata:\n\
+         \x20 name: {name}\n\
+         \x20 annotations:\n\
+         \x20   kubernetes.io/loadbalancer-class: loadbalancer-lbex\n\
+         \x20   loadbalancer.lbex/upstream-type: pod\n\
+         \x20   loadbalancer-port.lbex/tcp: \"{port}\"\n\
+         spec:\n\
+         \x20 ports:\n\
+         \x20 - name: tcp\n\
+         \x20   port: 80\n\
+         ---\n\
+         apiVersion: discovery.k8s.io/v1\n\
+         kind: EndpointSlice\n\
+         metadata:\n\
+         \x20 name: {name}-1\n\
+         \x20 labels: {{kubernetes.io/service-name: {name}}}\n\
+         addressType: IPv4\n\
+         ports:\n\
+         - {{name: tcp, port: {}}}\n\
+         endpoints:\n\
+         - addresses: [{}]\n",
+        server.port(),
+        server.ip()
+    )
+}
+
+/// Written in place, replaced by a rename, broken, mended, renamed, removed; hidden and foreign files do not count.
+async fn edits(nginx: Nginx) -> Result<()> {
+    let (ports, servers) = (free_ports(2)?, servers(3)?);
+    let (web, server) = (|n: usize| yaml("web", ports[0], servers[n].address()), at(ports[0]));
+    let manifests = Manifests::new()?;
+    manifests.write("web.yaml", &web(0))?;
+    manifests.write("notes.txt", &yaml("other", ports[1], servers[0].address()))?;
+    let lbex = manifests.lbex(nginx).arg("--reload-interval=100ms").start().await?;
+    tcp_reaches(server, &["a"]).await?;
+
+    std::fs::write(manifests.file("web.yaml"), web(1))?;
+    tcp_reaches(server, &["b"]).await?;
+    manifests.write("web.yaml", &web(2))?;
+    tcp_reaches(server, &["c"]).await?;
+
+    // As an editor that moves the old one away first.
+    std::fs::rename(manifests.file("web.yaml"), manifests.file("web.yaml~"))?;
+    std::fs::write(manifests.file("web.yaml"), web(0))?;
+    tcp_reaches(server, &["a"]).await?;
+
+    // Line 5 has no colon any more: the file counts as unchanged. Another file beside it goes its way.
+    let mark = lbex.log_mark();
+    manifests.write("web.yaml", &web(1).replacen("annotations:", "annotations", 1))?;
+    let line = lbex.wait_log_since(mark, "web.yaml:", SOON).await?;
+    assert!(line.contains("web.yaml:5:") || line.contains("web.yaml:6:"), "{line}");
+    assert!(line.contains("unchanged"), "{line}");
+    manifests.write("other.yaml", &yaml("other", ports[1], servers[2].address()))?;
+    tcp_reaches(at(ports[1]), &["c"]).await?;
+    tcp_reaches(server, &["a"]).await?;
+    assert_eq!(lbex.get("/").await?.status, 200);
+    manifests.write("web.yaml", &web(1))?;
+    tcp_reaches(server, &["b"]).await?;
+
+    // Another name for the same objects changes nothing; no name removes them.
+    let reloads = lbex.metric("lbex_apply_duration_seconds_count", &[("action", "reloaded")]).await?;
+    std::fs::rename(manifests.file("web.yaml"), manifests.file("z.yml"))?;
+    manifests.remove("other.yaml")?;
+    tcp_refused(at(ports[1])).await?;
+    tcp_reaches(server, &["b"]).await?;
+    manifests.remove("z.yml")?;
+    tcp_refused(server).await?;
+    let after = lbex.metric("lbex_apply_duration_seconds_count", &[("action", "reloaded")]).await?;
+    assert!(after.unwrap_or_default() - reloads.unwrap_or_default() <= 3.0, "{reloads:?}, then {after:?}");
+    Ok(())
+}
+
+/// 200 changes within two seconds: the first at once, then at most one reload per interval, and the last one counts.
+async fn burst(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(3)?);
+    let web = pods("web", port);
+    let world = World::start_with(nginx, &[], [&web as _, &pods_slice("web", &servers[..1]) as _]).await?;
+    // Until the interval after the start is over.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = world.reloads().await?;
+    let begin = Instant::now();
+    for change in 1_u32..=200 {
+        let server = &servers[usize::try_from(change % 2)?];
+        world.put([&web as _, &pods_slice("web", [server]) as _])?;
+        tokio::time::sleep_until((begin + Duration::from_millis(10) * change).into()).await;
+        if change == 100 {
+            let at_once = world.reloads().await? - before;
+            assert!(at_once >= 1.0, "no reload within the first second");
+        }
+    }
+    world.put([&web as _, &pods_slice("web", &servers[2..]) as _])?;
+    tcp_reaches(at(port), &["c"]).await?;
+    world.wait_applied().await?;
+    let (took, reloads) = (begin.elapsed(), world.reloads().await? - before);
+    assert!(reloads <= took.as_secs_f64() + 1.0, "{reloads} reloads within {took:?}");
+    let events = world.lbex.metric("lbex_events_total", &[("kind", "endpoints")]).await?;
+    assert!(events > Some(10.0), "{events:?}");
+    Ok(())
+}
+
+on_each_nginx!(edits, burst);
