@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, udp_ask_from};
 use lbex_test_harness::lbex::Lbex;
+use lbex_test_harness::netns::Netns;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::objects::{list, service};
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
+use lbex_test_harness::process::tail;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::geteuid;
 use tokio::task::JoinSet;
 
 use crate::support::{Manifests, World, at, local, pods, pods_slice, servers};
@@ -35,10 +38,23 @@ const AT_ONCE: usize = 32;
 
 /// 2,000 held TCP connections and 50,000 UDP clients with one question each: every one of them gets its answer.
 ///
-/// Towards one UDP endpoint address the kernel has some 28,000 ports, so there are four.
+/// Each UDP session has a port of the host's own towards its endpoint, and no other session of the host has that port, whatever the
+/// endpoint: some 28,000 sessions at one time, unless `net.ipv4.ip_local_port_range` is widened. A network namespace has ports of
+/// its own, so as root everything happens inside one, and what else runs on the host does not matter.
 async fn clients(nginx: Nginx) -> Result<()> {
+    if !geteuid().is_root() {
+        return serve_all(nginx).await;
+    }
+    let netns = Netns::new()?;
+    netns.enter(|| {
+        // Its threads, and the processes they start, are inside too.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(serve_all(nginx))
+    })?
+}
+
+async fn serve_all(nginx: Nginx) -> Result<()> {
     let (over, idle) = if std::env::var_os(LONG).is_some() { (180, "60s") } else { (20, "6667ms") };
-    let over = Duration::from_secs(over);
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("failed to raise the limit on open files")?;
 
@@ -48,24 +64,24 @@ async fn clients(nginx: Nginx) -> Result<()> {
     let world = World::start_with(nginx, &[&flags[0]], objects).await?;
     let mut held = hold(at(port)).await?;
     let begin = Instant::now();
-    one_shots(at(port), over).await?;
-    let took = begin.elapsed();
+    let error_log = world.lbex.prefix().join("logs/error.log");
+    let asked = one_shots(at(port), Duration::from_secs(over)).await;
+    asked.with_context(|| format!("after {:?}; NGINX says: {}", begin.elapsed(), tail(&error_log)))?;
+    eprintln!("{HELD} TCP connections held, {ONE_SHOT} UDP clients served within {:?}", begin.elapsed());
 
     for connection in &mut held {
         connection.say("still here").await.context("a held connection is gone")?;
     }
-    let datagrams: usize = servers.iter().map(Echo::datagrams).sum();
-    assert_eq!(datagrams, ONE_SHOT, "within {took:?}");
+    assert_eq!(servers.iter().map(Echo::datagrams).sum::<usize>(), ONE_SHOT);
     for server in &servers {
         assert_eq!(server.open_connections(), HELD / servers.len());
         // Nearly even: some clients have by chance the address and port of an earlier one, and so its session.
         let (have, even) = (server.datagrams(), ONE_SHOT / servers.len());
         assert!(have.abs_diff(even) < even / 50, "{} has {have} of them", server.name());
     }
-    let log = std::fs::read_to_string(world.lbex.prefix().join("logs/error.log"))?;
+    let log = std::fs::read_to_string(error_log)?;
     assert!(!log.contains("[alert]") && !log.contains("[crit]") && !log.contains("not enough"), "{log}");
     assert_eq!(world.lbex.get("/").await?.status, 200);
-    eprintln!("{HELD} TCP connections held, {ONE_SHOT} UDP clients served within {took:?}");
     Ok(())
 }
 

@@ -58,6 +58,9 @@ fn version_and_help() -> Result<()> {
     check_run(&["man"], &[], 0, &[".TH lbex", "health\\-port"])
 }
 
+/// Arguments, variables, words of the error.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
+
 /// Whatever is wrong: exit code 2, with the setting, the value, where it came from, and what is allowed.
 #[test]
 fn wrong_settings() -> Result<()> {
@@ -68,7 +71,6 @@ fn wrong_settings() -> Result<()> {
     let unknown = folder.join("unknown.toml");
     std::fs::write(&unknown, "helth-port = 1\n")?;
     let unknown = unknown.display().to_string();
-    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         (&["--health-port=99999"], &[], &["--health-port", "99999", "command line", "1 to 65535"]),
         (&["--health_port", "x"], &[], &["--health-port", "\"x\"", "command line"]),

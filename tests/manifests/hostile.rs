@@ -31,7 +31,7 @@ const ROUNDS: u32 = 24;
 /// LBEX with the good Service, and clients that never stop asking for it.
 struct Siege {
     world: World,
-    good: [u16; 1],
+    good: u16,
     servers: Vec<Echo>,
     round: u32,
     stop: Arc<AtomicBool>,
@@ -51,14 +51,14 @@ impl Siege {
             let stop = stop.clone();
             move || watch_arguments(&stop)
         });
-        Ok(Self { world, good: [ports[0]], servers, round: 0, stop, served, watchers: vec![clients, arguments] })
+        Ok(Self { world, good: ports[0], servers, round: 0, stop, served, watchers: vec![clients, arguments] })
     }
 
     /// Puts these objects beside the good Service, waits until all is applied, and looks for the marker.
     async fn try_out(&mut self, hostile: &[Value]) -> Result<()> {
         self.round += 1;
         let before = self.world.lbex.metric("lbex_desired_generation", &[]).await?.unwrap_or_default();
-        let good = pods("good", self.good[0]).lbex("idle-timeout", &format!("{}s", 60 + self.round));
+        let good = pods("good", self.good).lbex("idle-timeout", &format!("{}s", 60 + self.round));
         let slice = pods_slice("good", &self.servers);
         let objects: Vec<&dyn Object> = vec![&good, &slice];
         let hostile: Vec<&dyn Object> = hostile.iter().map(|object| object as &dyn Object).collect();
@@ -74,7 +74,7 @@ impl Siege {
         })
         .await?;
         ensure!(self.world.lbex.get("/").await?.status == 200, "LBEX is not healthy");
-        ensure!(udp_ask(at(self.good[0]), "good?", ANSWER).await? == "a", "another server answers");
+        ensure!(udp_ask(at(self.good), "good?", ANSWER).await? == "a", "another server answers");
         for watcher in &self.watchers {
             ensure!(!watcher.is_finished(), "a watcher has found something");
         }
@@ -107,8 +107,8 @@ fn watch_arguments(stop: &AtomicBool) -> Result<()> {
             let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             ensure!(
                 !contains(&arguments, MARKER),
-                "arguments of {:?}: {:?}",
-                entry.path(),
+                "arguments of {}: {:?}",
+                entry.path().display(),
                 String::from_utf8_lossy(&arguments)
             );
         }
@@ -168,3 +168,20 @@ async fn generated(nginx: Nginx) -> Result<()> {
 }
 
 on_each_nginx!(known_tricks, generated);
+
+/// The search finds what it is to find: in a name, in a file, in a folder below.
+#[test]
+fn the_marker_would_be_found() -> Result<()> {
+    let folder = lbex_test_harness::Scratch::new("marker")?;
+    std::fs::create_dir(folder.join("services"))?;
+    std::fs::write(folder.join("services/a.conf"), "server {}")?;
+    has_no_marker(folder.path())?;
+    std::fs::write(folder.join("services/a.conf"), format!("server {{ # {MARKER}\n}}"))?;
+    let error = has_no_marker(folder.path()).map_err(|error| error.to_string());
+    assert!(error.is_err_and(|error| error.contains("services/a.conf")));
+    std::fs::write(folder.join("services/a.conf"), "server {}")?;
+    std::fs::write(folder.join(format!("services/{MARKER}.conf")), "")?;
+    assert!(has_no_marker(folder.path()).is_err());
+    assert!(hand_picked().iter().all(|text| text.contains(MARKER)));
+    Ok(())
+}

@@ -50,17 +50,15 @@ impl NginxBackend {
         });
     }
 
-    /// Asks NGINX what it serves, and looks at its processes. What counts for health takes a fraction of a millisecond; counting
-    /// the workers that drain means to look at every process of the host, and is left out where that takes too long.
+    /// Asks NGINX what it serves, and looks at its processes. A host that is too busy for one of the two does not make the other
+    /// count for nothing.
     pub(super) async fn look_at_nginx(&self) -> Observed {
         let seen = self.seen().clone();
-        let (answer, runs, master) = tokio::join!(
-            timeout(LIMIT, self.nginx.serving_generation()),
-            timeout(LIMIT, self.nginx.is_running()),
-            timeout(LIMIT, self.nginx.status()),
-        );
-        let master = master.ok().flatten();
-        let runs = master.is_some() || runs.unwrap_or(true);
+        let (answer, glance) =
+            tokio::join!(timeout(LIMIT, self.nginx.serving_generation()), timeout(LIMIT, self.nginx.glance()),);
+        // No time to look is no proof that it is gone.
+        let runs = glance.as_ref().map_or(true, Option::is_some);
+        let master = glance.ok().flatten();
         let serving = match answer {
             Ok(Ok(Some(generation))) => generation,
             Ok(Ok(None)) if runs => return unhealthy("NGINX runs, and nothing answers for it".to_owned()),
@@ -74,11 +72,11 @@ impl NginxBackend {
         }
         let expected = [&seen.served, &seen.aimed_at].into_iter().flatten().any(|generation| *generation == serving);
         let detail = match &master {
-            Some(master) => format!("NGINX {} (process {}) serves {serving}", self.binary.version, master.id.pid),
+            Some((pid, _)) => format!("NGINX {} (process {pid}) serves {serving}", self.binary.version),
             None if runs => format!("NGINX {} serves {serving}", self.binary.version),
             None => format!("workers of an NGINX whose master ended serve {serving}"),
         };
-        let draining = master.as_ref().map_or(0, |master| u32::try_from(master.draining()).unwrap_or(u32::MAX));
+        let draining = master.map_or(0, |(_, draining)| u32::try_from(draining).unwrap_or(u32::MAX));
         Observed { healthy: true, detail, in_step: expected && runs, serving: Some(serving), draining }
     }
 }

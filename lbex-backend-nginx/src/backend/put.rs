@@ -14,7 +14,7 @@ use super::refuse::retry;
 use super::state::State;
 use crate::check::{Complaint, complaints};
 use crate::files::Stored;
-use crate::limits::{Host, limits, wanted_files};
+use crate::limits::{Host, Shortage, limits, wanted_files};
 use crate::process::{Master, ProcessError, StartOptions, proc, raise_file_limit};
 use crate::render::{Claim, MainFile, Part};
 
@@ -237,7 +237,14 @@ impl NginxBackend {
 /// Logs a shortage of files when it is new.
 fn say_shortage(state: &mut State, choice: &Choice, host: &Host) {
     let shortage = limits(choice.demand(), host).shortage;
-    if let Some(shortage) = shortage.filter(|_| state.shortage != shortage) {
+    let said = |now: &Shortage| {
+        // Not with every Service that comes, but again when the limit is another or half of the room is gone.
+        state.shortage.is_some_and(|said| said.limit == now.limit && said.connections / 2 < now.connections)
+    };
+    if shortage.as_ref().is_some_and(said) {
+        return;
+    }
+    if let Some(shortage) = shortage {
         tracing::warn!("{shortage}");
     }
     state.shortage = shortage;

@@ -10,6 +10,9 @@ use lbex_test_harness::wait::{SOON, eventually};
 
 use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches};
 
+/// Name, labels, value.
+type Metric<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
+
 #[tokio::test]
 async fn health_and_metrics() -> Result<()> {
     let (ports, servers) = (free_ports(3)?, servers(3)?);
@@ -33,7 +36,7 @@ async fn health_and_metrics() -> Result<()> {
     assert_eq!(world.lbex.get("/metrics").await?.status, 404);
     assert_eq!(http::get(world.lbex.metrics_address(), "/").await?.status, 404);
 
-    let expected: &[(&str, &[(&str, &str)], f64)] = &[
+    let expected: &[Metric<'_>] = &[
         ("lbex_services_asked", &[], 4.0),
         ("lbex_services_served", &[], 3.0),
         ("lbex_listeners", &[("protocol", "tcp")], 3.0),
@@ -90,4 +93,27 @@ async fn an_empty_folder_is_served() -> Result<()> {
     .await?;
     manifests.put("first.json", [&pods("web", port) as _, &pods_slice("web", &servers) as _])?;
     tcp_reaches(at(port), &["a"]).await
+}
+
+/// Too few files: told in numbers once, not with every Service.
+#[tokio::test]
+async fn a_shortage_is_told_once() -> Result<()> {
+    let (ports, servers) = (free_ports(3)?, servers(1)?);
+    let manifests = Manifests::new()?;
+    let prlimit = ["/usr/bin/prlimit", "--nofile=2048:2048"];
+    let lbex = manifests.lbex(Nginx::Embedded).arg("--reload-interval=100ms").under(prlimit).start().await?;
+    for (n, port) in ports.iter().enumerate() {
+        let name = format!("s{n}");
+        manifests.put(&format!("{name}.json"), [&pods(&name, *port) as _, &pods_slice(&name, &servers) as _])?;
+        tcp_reaches(at(*port), &["a"]).await?;
+    }
+    let log = lbex.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("files per process")).collect();
+    // A host that gives LBEX more files than it was started with has no shortage.
+    assert!(told.len() <= 1, "{told:?}");
+    assert!(
+        told.iter().all(|line| line.contains("NGINX may open 2048 files") && line.contains("room for")),
+        "{told:?}"
+    );
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use lbex_test_harness::backends::{Conversation, tcp_ask_from, tcp_tally, udp_ask_from, udp_tally};
+use lbex_test_harness::backends::{Conversation, Echo, tcp_ask_from, tcp_tally, udp_ask_from, udp_tally};
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::free_port;
@@ -32,7 +32,7 @@ async fn least_conn(nginx: Nginx) -> Result<()> {
     for _ in 0..6 {
         held.push(Conversation::open(at(port)).await?);
     }
-    assert_eq!(servers.iter().map(|server| server.open_connections()).collect::<Vec<_>>(), [2, 2, 2]);
+    assert_eq!(servers.iter().map(Echo::open_connections).collect::<Vec<_>>(), [2, 2, 2]);
     held.retain(|connection| connection.name() != "b");
     eventually("the connections to b have ended", SOON, || async {
         let open = servers[1].open_connections();
@@ -66,6 +66,8 @@ async fn client_ip(nginx: Nginx) -> Result<()> {
         Ok(())
     })
     .await?;
+    // Until then workers that know the old servers still take clients.
+    world.wait_applied().await?;
     for (client, server) in who_has_whom(&clients, at(port)).await? {
         assert!(before[&client] == gone || before[&client] == server, "{client} was moved to {server}: {before:?}");
     }

@@ -100,7 +100,7 @@ async fn by_name(nginx: Nginx) -> Result<()> {
     let reloads = world.reloads().await?;
     dns.answer(vec![v4(&servers[2])]);
     tcp_reaches(at(ports[0]), &["c"]).await?;
-    assert_eq!(world.reloads().await?, reloads);
+    assert!((world.reloads().await? - reloads).abs() < 0.5, "DNS changed and NGINX was reloaded");
     // The name in the Service changes: that is LBEX's to see.
     let renamed = external("web", "new.example.com", target, ports[0]).lbex("resolver", &dns.address.to_string());
     world.put([&renamed as _])?;

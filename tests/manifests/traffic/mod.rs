@@ -5,6 +5,7 @@ mod changes;
 mod conflicts;
 mod endpoints;
 mod external_name;
+mod failing;
 mod nodes;
 mod protocols;
 mod source_ranges;
