@@ -12,8 +12,10 @@ async fn two_signals_at_once_are_one_wish() -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("none.yaml"), "")?;
     let manifests = format!("--manifests={}", folder.path().display());
-    let lbex =
-        Lbex::builder(Path::new(env!("CARGO_BIN_EXE_lbex"))).args([&manifests, "--stop-proxy-on-exit"]).start().await?;
+    let lbex = Lbex::builder(Path::new(env!("CARGO_BIN_EXE_lbex")))
+        .args([&manifests, "--stop-proxy-on-exit", "--worker-shutdown-timeout=1s"])
+        .start()
+        .await?;
     lbex.wait_healthy().await?;
     lbex.signal(Signal::SIGTERM)?;
     lbex.signal(Signal::SIGINT)?;
