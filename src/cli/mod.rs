@@ -122,10 +122,10 @@ fn usage(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
     match error.kind() {
-        // The only conflict that there is.
-        ErrorKind::ArgumentConflict => {
-            Failure::usage(anyhow::anyhow!("{text}\n\n  tip: a subcommand comes before its flags"))
-        }
+        // The only conflict that there is: a word behind a BOOL flag is none of its values, and so a subcommand.
+        ErrorKind::ArgumentConflict => Failure::usage(anyhow::anyhow!(
+            "{text}\n\n  tip: a subcommand comes before its flags; the value of a BOOL flag is true or false"
+        )),
         _ => Failure::usage(anyhow::anyhow!("{text}")),
     }
 }

@@ -87,6 +87,8 @@ fn subcommands_come_first_and_take_flags() {
     assert!(failure("validate").contains("<FILES>"));
     assert!(failure("validate a --kubeconfig x").contains("unexpected argument '--kubeconfig'"));
     assert!(failure("--service-pool x render").contains("a subcommand comes before its flags"));
+    let no_boolean = failure("--strict-affinity maybe");
+    assert!(["--strict-affinity", "'maybe'", "true or false"].iter().all(|w| no_boolean.contains(w)), "{no_boolean}");
     assert!(failure("explain default/web --proxy x").contains("not in this version yet"));
     assert!(failure("explain").contains("not in this version yet"));
 }

@@ -1,12 +1,18 @@
 //! How LBEX is told to end.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
 use crate::settings::StopProxy;
 
-/// SIGTERM and SIGINT cancel `stop`; a second one ends LBEX at once. SIGHUP does nothing but say so: there is nothing to read again.
+/// A signal that follows another within this time is the same wish: `timeout`, shells and supervisors signal a process and then
+/// its whole group, so that it gets both.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// SIGTERM and SIGINT cancel `stop`; a second one, later than [`SAME_WISH`], ends LBEX at once. SIGHUP does nothing but say so: there is nothing to read again.
 pub(super) fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
     let listen =
         |kind| signal(kind).map_err(|e| Failure::usage(anyhow::Error::new(e).context("failed to wait for signals")));
@@ -15,6 +21,7 @@ pub(super) fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
     let mut hup = listen(SignalKind::hangup())?;
     let stop = stop.clone();
     tokio::spawn(async move {
+        let mut first = None;
         loop {
             let name = tokio::select! {
                 _ = term.recv() => "SIGTERM",
@@ -24,7 +31,11 @@ pub(super) fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
                     continue;
                 }
             };
+            let first = *first.get_or_insert_with(Instant::now);
             if stop.is_cancelled() {
+                if first.elapsed() < SAME_WISH {
+                    continue;
+                }
                 tracing::warn!("{name} again: ending at once; the proxy goes on serving");
                 std::process::exit(0);
             }

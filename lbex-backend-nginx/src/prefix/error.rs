@@ -62,7 +62,7 @@ pub enum PrefixError {
         mode: u32,
     },
     /// Another LBEX has it.
-    #[error("the prefix of {} is in use by {holder}: stop it, or give this LBEX another --nginx-prefix", path.display())]
+    #[error("the prefix {} is in use by {holder}: stop it, or give this LBEX another --nginx-prefix", path.parent().unwrap_or(path).display())]
     Locked {
         /// The lock file.
         path: PathBuf,

@@ -32,19 +32,19 @@ impl fmt::Display for Holder {
             None => f.write_str(" (not visible from here: perhaps in another container)")?,
         }
         match self.since {
-            Some(since) => write!(f, ", since {}", ago(since)),
+            Some(since) => write!(f, ", for {}", time_since(since)),
             None => Ok(()),
         }
     }
 }
 
-fn ago(since: u64) -> String {
+fn time_since(since: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let seconds = now.saturating_sub(since);
     match seconds {
-        0..120 => format!("{seconds} seconds ago"),
-        120..7200 => format!("{} minutes ago", seconds / 60),
-        _ => format!("{} hours ago", seconds / 3600),
+        0..120 => format!("{seconds} seconds"),
+        120..7200 => format!("{} minutes", seconds / 60),
+        _ => format!("{} hours", seconds / 3600),
     }
 }
 

@@ -30,6 +30,7 @@ fn a_second_holder_is_told_who_the_first_is_and_gets_it_afterwards() {
     assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     let command = std::env::args().next().expect("a name");
     assert!(error.contains(&command), "{error}");
+    assert!(error.starts_with(&format!("the prefix {} is in use by ", folder.path().display())), "{error}");
     drop(first);
     Prefix::open(folder.path()).expect("free again");
 }
