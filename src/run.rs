@@ -5,8 +5,10 @@ mod render;
 mod shutdown;
 mod validate;
 
+use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lbex_core::backend::Capabilities;
 use lbex_core::planner::Rules;
@@ -24,17 +26,17 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Print(text) => print(&text).map(|()| ExitCode::SUCCESS),
         Command::Run(settings) => {
             begin(&settings.logging, &settings.warnings)?;
-            runtime()?.block_on(controller(*settings, |settings| Box::pin(crate::registry::open(settings))))?;
+            block_on(controller(*settings, |settings| Box::pin(crate::registry::open(settings))))??;
             Ok(ExitCode::SUCCESS)
         }
         Command::Render(settings) => {
             begin(&settings.logging, &settings.warnings)?;
-            print(&runtime()?.block_on(render::render(*settings))?)?;
+            print(&block_on(render::render(*settings))??)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Validate(settings) => {
             begin(&settings.logging, &settings.warnings)?;
-            let verdict = runtime()?.block_on(validate::validate(*settings))?;
+            let verdict = block_on(validate::validate(*settings))??;
             print(&verdict.text)?;
             Ok(verdict.exit_code)
         }
@@ -50,9 +52,17 @@ fn begin(logging: &LogSettings, warnings: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// What still blocks a thread when LBEX ends (a name that is being resolved, a file on a server that is away) is left behind after
+/// this time: a tool that is ended exits within 10 s.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
+
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Failure::usage(anyhow::Error::new(error).context("failed to start threads")))
+    let runtime =
+        runtime.map_err(|error| Failure::usage(anyhow::Error::new(error).context("failed to start threads")))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    Ok(done)
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) is no failure.
@@ -72,5 +82,30 @@ fn rules(planning: PlanSettings, selection: &SelectionSettings, capabilities: Ca
         settings: PlanSettings { capabilities, ..planning },
         selector: Box::new(selection.selector()),
         resolvers: lbex_upstream::standard(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_blocks_a_thread_does_not_keep_lbex_from_ending() {
+        let (release, blocked) = mpsc::channel::<()>();
+        let (started, running) = tokio::sync::oneshot::channel();
+        let stuck = async {
+            tokio::task::spawn_blocking(move || {
+                started.send(()).unwrap();
+                blocked.recv_timeout(Duration::from_secs(30)).ok()
+            });
+            running.await
+        };
+        let begin = Instant::now();
+        block_on(stuck).unwrap_or_else(|_| panic!("no runtime")).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+        drop(release);
     }
 }

@@ -182,17 +182,24 @@ impl ConfigFiles {
         let mains = [read(&self.layout.main_conf())?, read(&self.last_good())?];
         let included: BTreeSet<&str> = mains.iter().flatten().flat_map(|text| MainFile::includes_in(text)).collect();
         let folder = self.layout.services_dir();
-        let mut removed = 0;
+        let (mut removed, mut failure) = (0, None);
         for entry in fs::read_dir(&folder).map_err(failed("read", &folder))? {
             let entry = entry.map_err(failed("read", &folder))?;
             let name = entry.file_name();
             let keep = name.to_str().is_some_and(|name| wanted.contains(name) || included.contains(name));
-            if !keep {
-                fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
-                removed += 1;
+            // One that cannot be removed (somebody made a folder) must not keep the others.
+            match if keep { continue } else { fs::remove_file(entry.path()) } {
+                Ok(()) => removed += 1,
+                Err(error) => failure = Some(failed("remove", &entry.path())(error)),
             }
         }
-        Ok(removed)
+        failure.map_or(Ok(removed), Err)
+    }
+
+    /// Whether a Service's file is not there, or not as LBEX wrote it.
+    pub fn is_damaged(&self, file: &ServiceFileName) -> bool {
+        let text = fs::read_to_string(self.layout.services_dir().join(file.as_str()));
+        !text.is_ok_and(|text| file.fits(&text))
     }
 }
 
@@ -257,6 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_removed_does_not_keep_the_rest() {
+        let (folder, files) = files();
+        let services = folder.path().join("services");
+        for n in 0..20 {
+            fs::create_dir(services.join(format!("folder{n}"))).expect("created");
+            fs::write(services.join(format!("old{n}")), "").expect("written");
+        }
+        assert!(files.sweep(&BTreeSet::new()).is_err());
+        assert_eq!(fs::read_dir(&services).expect("read").count(), 20);
+    }
+
+    #[test]
     fn a_damaged_file_is_noticed_and_written_again() {
         let (folder, files) = files();
         let (name, text) = service("a", 1);
@@ -264,7 +283,7 @@ mod tests {
         files.keep(&main_with(&[&name])).expect("kept");
         fs::write(folder.path().join("services").join(name.as_str()), "").expect("damaged");
         let stored = files.stored_last_good().expect("read").expect("there");
-        assert!(!stored.whole && stored.parts.is_empty());
+        assert!(!stored.whole && stored.parts.is_empty() && files.is_damaged(&name));
         files.write_services([(&name, text.as_str())]).expect("written");
         assert!(files.stored_last_good().expect("read").expect("there").whole);
     }

@@ -13,7 +13,7 @@ use common::{desired, key, nginxes, on, service, tcp};
 use lbex_backend_nginx::{NginxBackend, NginxOptions};
 use lbex_core::backend::{Instead, ProxyBackend};
 use lbex_core::desired::{Delta, ServiceChange, ServiceConfig};
-use net::{ask_tcp, own_address, server};
+use net::{ask_tcp, free_ports, own_address, server};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, chown, geteuid, setgid, setuid};
 
@@ -34,12 +34,15 @@ async fn a_thousand_services_with_1024_files_are_served_or_refused_with_numbers(
     become_nobody(folder.path());
     let home = own_address();
     let one = server("one", home).to_string();
-    let services: Vec<Arc<ServiceConfig>> = (0..1000u16)
-        .map(|n| {
-            let listener = on(tcp(20_000 + n, &[&one]), &[&home.to_string()]);
+    let ports = free_ports(home, 1000);
+    let services: Vec<Arc<ServiceConfig>> = ports
+        .iter()
+        .enumerate()
+        .map(|(n, port)| {
+            let listener = on(tcp(*port, &[&one]), &[&home.to_string()]);
             let mut config = Arc::unwrap_or_clone(service(&format!("s{n}"), vec![listener]));
             // The first are the youngest.
-            config.created = Some(2_000_000 - i64::from(n));
+            config.created = Some(2_000_000 - i64::try_from(n).expect("small"));
             Arc::new(config)
         })
         .collect();
@@ -54,17 +57,16 @@ async fn a_thousand_services_with_1024_files_are_served_or_refused_with_numbers(
         let report = backend.apply(&state, &delta).await.expect("applied");
         let (refused, served) = (report.refused.len(), 1000 - report.refused.len());
         assert!((1..500).contains(&refused), "{refused} refused");
-        for n in 0..1000u16 {
+        for n in 0..1000 {
             let refusal = report.refused.get(&key(&format!("s{n}"))).map(|refusals| &refusals[0]);
-            assert_eq!(refusal.is_some(), usize::from(n) < refused, "the youngest go without: s{n}");
+            assert_eq!(refusal.is_some(), n < refused, "the youngest go without: s{n}");
             if let Some(refusal) = refusal {
                 assert_eq!((refusal.code, refusal.instead), ("FileLimit", Instead::LeftOut));
                 assert!(refusal.message.contains(&format!("{served} files")), "{}", refusal.message);
             }
         }
         for n in [refused, 700, 999] {
-            let port = 20_000 + u16::try_from(n).expect("a port");
-            assert_eq!(ask_tcp(SocketAddr::new(home, port)).as_deref(), Some("one"), "s{n}");
+            assert_eq!(ask_tcp(SocketAddr::new(home, ports[n])).as_deref(), Some("one"), "s{n}");
         }
         backend.stop(Duration::from_millis(200)).await.expect("stopped");
     }

@@ -12,8 +12,9 @@ use lbex_backend_nginx::check::Checker;
 use lbex_backend_nginx::limits::{Demand, Host, limits};
 use lbex_backend_nginx::prefix::Prefix;
 use lbex_backend_nginx::render::{Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service};
-use lbex_backend_nginx::{RenderOptions, render_only};
-use lbex_core::desired::{Algorithm, Listener, Method, ServiceConfig, Until};
+use lbex_backend_nginx::{NginxBackend, NginxOptions, RenderOptions, render_only};
+use lbex_core::backend::ProxyBackend;
+use lbex_core::desired::{Algorithm, Delta, DesiredState, Listener, Method, ServiceConfig, Until};
 use proptest::prelude::*;
 
 const NEWEST: Dialect = Dialect { least_time: true, half_close: true };
@@ -226,5 +227,32 @@ proptest! {
         let part = Part::read(ServiceFileName::of(&service.service, &text), &text);
         let claims: usize = service.listeners.iter().map(|listener| listener.addresses.len()).sum();
         prop_assert_eq!(part.claims.len(), claims);
+    }
+}
+
+/// What `lbex render` shows is what LBEX writes, but for the limits of the host.
+#[tokio::test]
+async fn render_only_says_what_apply_writes() {
+    for choice in nginxes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let prefix = folder.path().join("p");
+        let options = NginxOptions { choice: choice.clone(), prefix: prefix.clone(), worker_shutdown_timeout: None };
+        let backend = NginxBackend::open(options).await.expect("opened");
+        let state = DesiredState { generation: 1, ..DesiredState::default() };
+        let delta = Delta { from: 0, to: 1, ..Delta::default() };
+        backend.apply(&state, &delta).await.expect("applied");
+        backend.stop(Duration::ZERO).await.expect("stopped");
+        let root = backend.layout().root().to_owned();
+        let options = RenderOptions {
+            candidate: find(&choice).await.expect("an NGINX"),
+            prefix: root,
+            worker_shutdown_timeout: None,
+        };
+        let files = render_only(&state, &options).expect("rendered");
+        let depends_on_host =
+            |line: &&str| !["worker_rlimit", "worker_conn", "return"].iter().any(|w| line.trim().starts_with(w));
+        let lines = |text: &str| text.lines().filter(depends_on_host).map(str::to_owned).collect::<Vec<_>>();
+        let written = std::fs::read_to_string(backend.layout().main_conf()).expect("read");
+        assert_eq!(lines(&files["conf/nginx.conf"]), lines(&written));
     }
 }

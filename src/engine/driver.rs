@@ -1,7 +1,8 @@
 //! Drives the backend: one task, one apply at a time, on the newest desired state. Deltas that come meanwhile are joined.
 //!
 //! Pace: the first change goes at once, then at most one reload per interval; deltas that the backend applies without a reload do
-//! not wait. What failed, or was refused and may succeed later, is tried again with growing pauses.
+//! not wait, and neither does a proxy that has to be put right. What failed, or was refused and may succeed later, is tried again
+//! with growing pauses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,7 +44,8 @@ pub(super) struct Driver {
     task: JoinHandle<()>,
 }
 
-/// Asks the driver to apply again although nothing changed: the proxy is not as it should be.
+/// Asks the driver to apply again although nothing changed: the proxy is not as it should be. Does nothing before there is
+/// anything to apply: the proxy may be serving what an earlier LBEX applied.
 #[derive(Clone)]
 pub(super) struct Nudge(Arc<Inbox>);
 
@@ -88,6 +90,7 @@ impl Driver {
             progress: sender,
             desired: DesiredState::default(),
             unapplied: None,
+            begun: false,
             last_reload: None,
             pause: Pause::default(),
         };
@@ -141,6 +144,8 @@ struct Work {
     desired: DesiredState,
     /// What of it the backend has not applied yet; `None`: all of it is applied.
     unapplied: Option<Delta>,
+    /// Whether there was anything to apply yet.
+    begun: bool,
     /// When the last reload, or the last attempt that failed, began.
     last_reload: Option<Instant>,
     pause: Pause,
@@ -156,10 +161,11 @@ impl Work {
             if finish {
                 return;
             }
-            if !(changed || again || due) {
+            if !(self.begun && (changed || again || due)) {
                 continue;
             }
-            if !self.await_pace().await {
+            // A proxy that died serves nobody: that does not wait, however long the interval.
+            if !again && !self.await_pace().await {
                 return;
             }
             retry_at = self.apply().await;
@@ -188,6 +194,7 @@ impl Work {
             Taken { changed: delta.is_some(), again: std::mem::take(&mut waiting.again), finish: waiting.finish };
         drop(waiting);
         if let Some(delta) = delta {
+            self.begun = true;
             self.desired.advance(&delta);
             match &mut self.unapplied {
                 Some(earlier) => earlier.merge(delta),
@@ -206,8 +213,12 @@ impl Work {
                 Some(due) if !live && due > Instant::now() => self.wait(Some(due)).await,
                 _ => return true,
             }
-            if self.take().finish {
+            let Taken { again, finish, .. } = self.take();
+            if finish {
                 return false;
+            }
+            if again {
+                return true;
             }
         }
     }
@@ -264,12 +275,12 @@ struct Taken {
 
 /// Growing pauses: 0.5 s, doubling up to [`LONGEST_PAUSE`].
 #[derive(Default)]
-struct Pause {
+pub(super) struct Pause {
     tries: u32,
 }
 
 impl Pause {
-    fn next(&mut self) -> Instant {
+    pub(super) fn next(&mut self) -> Instant {
         let pause = Duration::from_millis(500).saturating_mul(1 << self.tries.min(10));
         self.tries = self.tries.saturating_add(1);
         Instant::now() + pause.min(LONGEST_PAUSE)

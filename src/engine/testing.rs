@@ -45,7 +45,7 @@ impl Scripted {
             live_servers: false,
             takes: Duration::ZERO,
             script: Mutex::default(),
-            observed: Mutex::default(),
+            observed: Mutex::new(Observed { healthy: true, in_step: true, ..Observed::default() }),
             calls: Mutex::default(),
         }
     }

@@ -151,8 +151,33 @@ async fn a_proxy_that_falls_out_of_step_is_put_right() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(running.backend.calls().len(), 1);
     *running.backend.observed.lock().unwrap() = seen(false);
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    *running.backend.observed.lock().unwrap() = seen(true);
     assert_eq!(running.backend.calls().len(), 2);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.backend.calls().len(), 2);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_dies_before_it_was_seen_in_step_is_put_right_too() {
+    let running = Running::start(Scripted::new());
+    let seen = |in_step| Observed { healthy: in_step, in_step, ..Observed::default() };
+    *running.backend.observed.lock().unwrap() = seen(false);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.backend.calls(), [], "an adopted proxy is left alone until it is known what it should serve");
+    running.send(SourceEvent::Synced).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let calls = running.backend.calls().len();
+    assert!((2..10).contains(&calls), "again, but not all the time: {calls}");
+
+    *running.backend.observed.lock().unwrap() = seen(true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    *running.backend.observed.lock().unwrap() = seen(false);
+    let before = running.backend.calls().len();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let calls = running.backend.calls().len() - before;
+    assert!((2..6).contains(&calls), "an apply may succeed and the proxy die at once: {calls}");
     running.end().await;
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use lbex_core::backend::{Observed, ProxyBackend};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::driver::Nudge;
+use super::driver::{Nudge, Pause};
 use crate::admin::HealthState;
 use crate::publish::Metrics;
 
@@ -28,7 +29,7 @@ pub(super) fn start(
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut was_in_step = false;
+        let mut steps = Steps::default();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -39,17 +40,42 @@ pub(super) fn start(
             match observed {
                 Ok(Observed { healthy, detail, in_step, .. }) => {
                     health.set_proxy(healthy, detail);
-                    // Only what was once in step can have fallen out of it; before that the driver is at work already.
-                    if was_in_step && !in_step {
-                        tracing::warn!("the proxy no longer serves what was applied; applying again");
+                    if steps.seen(in_step, Instant::now()) {
                         nudge.again();
                     }
-                    was_in_step = in_step;
                 }
                 Err(why) => health.set_proxy(false, why),
             }
         }
     })
+}
+
+/// Decides when the driver is to apply again: at once when the proxy falls out of step, and with growing pauses as long as it stays
+/// so. An apply that succeeded is no proof that the proxy lived on until the next look.
+#[derive(Default)]
+struct Steps {
+    was_in_step: bool,
+    pause: Pause,
+    next: Option<Instant>,
+}
+
+impl Steps {
+    /// What was seen. Whether to apply again now.
+    fn seen(&mut self, in_step: bool, now: Instant) -> bool {
+        let fell_out = std::mem::replace(&mut self.was_in_step, in_step) && !in_step;
+        if in_step {
+            *self = Self { was_in_step: true, ..Self::default() };
+            return false;
+        }
+        if fell_out {
+            tracing::warn!("the proxy no longer serves what was applied; applying again");
+        }
+        let again = fell_out || self.next.is_some_and(|at| at <= now);
+        if again || self.next.is_none() {
+            self.next = Some(self.pause.next());
+        }
+        again
+    }
 }
 
 async fn look(backend: &dyn ProxyBackend) -> Result<Observed, String> {

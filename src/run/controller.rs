@@ -36,7 +36,10 @@ pub async fn controller(
     let stop = CancellationToken::new();
     shutdown::on_signals(&stop)?;
     let admin = AdminServers::bind(&settings.admin).map_err(Failure::usage)?;
-    let backend = open(&settings).await?;
+    let backend = tokio::select! {
+        opened = open(&settings) => opened?,
+        () = stop.cancelled() => return Ok(()),
+    };
     let capabilities = backend.capabilities();
     tracing::info!("LBEX {} with {}", env!("CARGO_PKG_VERSION"), capabilities.description);
 

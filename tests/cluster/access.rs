@@ -149,7 +149,7 @@ async fn what_is_not_what_it_should_be_is_told() -> Result<()> {
     // Another authority's certificate.
     let text = std::fs::read_to_string(server.kubeconfig_admin())?;
     let mut config: serde_json::Value = serde_json::from_str(&text)?;
-    let of_another = json!(k8s_openapi::ByteString(other_authority()?.into_bytes()));
+    let of_another = json!(k8s_openapi::ByteString(ANOTHER_AUTHORITY.as_bytes().to_vec()));
     config["clusters"][0]["cluster"]["certificate-authority-data"] = of_another;
     let wrong = write(&scratch, "wrong-ca", &config.to_string(), 0o600)?;
     is_refused(with_kubeconfig(&cluster, &wrong), &["cannot reach", "certificate authority"]).await?;
@@ -167,30 +167,19 @@ async fn what_is_not_what_it_should_be_is_told() -> Result<()> {
 }
 
 /// The certificate of an authority that signed nothing here.
-fn other_authority() -> Result<String> {
-    let openssl = programs::find("openssl")?;
-    let scratch = Scratch::new("authority")?;
-    let certificate = scratch.join("ca.crt");
-    let made = std::process::Command::new(openssl)
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-subj",
-            "/CN=other",
-        ])
-        .arg("-keyout")
-        .arg(scratch.join("ca.key"))
-        .arg("-out")
-        .arg(&certificate)
-        .output()?;
-    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    Ok(std::fs::read_to_string(certificate)?)
-}
+const ANOTHER_AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBjzCCATWgAwIBAgIURzzubUAZlW/YfxG6nIzc1PIqJJkwCgYIKoZIzj0EAwIw
+HDEaMBgGA1UEAwwRYW5vdGhlciBhdXRob3JpdHkwIBcNMjYxMTIzMjA1NDI3WhgP
+MjEyNjEwMzAyMDU0MjdaMBwxGjAYBgNVBAMMEWFub3RoZXIgYXV0aG9yaXR5MFkw
+EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESI6daA2QH6xvvZZUgzFOZTKXAq+fxPqD
+Oa+simaJjsqxhghDg76xFb8z18IDpScxcrKxy5IEKDRBBMUL/WKAuqNTMFEwHQYD
+VR0OBBYEFISEj8TZbpPm9J1EoXVSURScvcflMB8GA1UdIwQYMBaAFISEj8TZbpPm
+9J1EoXVSURScvcflMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIg
+BnEDxMUtLHIZAdLIVSM7n57RrsbQ9UvTp3CT9G+/urwCIQCkR/KSGS73k2sNbEB0
+GVYS3/iIkiNQZLtaRsHV1BySWQ==
+-----END CERTIFICATE-----
+";
 
 #[tokio::test]
 async fn kubeconfigs_that_nobody_named_are_not_looked_at() -> Result<()> {

@@ -181,8 +181,13 @@ pub(crate) async fn at_is(address: SocketAddr, who: &str) -> Result<()> {
 
 /// Waits until a UDP client at `port` is answered by `who`.
 pub(crate) async fn udp_is(port: u16, who: &str) -> Result<()> {
-    let what = format!("UDP {port} is answered by {who}");
-    eventually_is(&what, SOON, who.to_owned(), || udp_answer(local(port))).await
+    udp_at_is(local(port), who).await
+}
+
+/// Like [`udp_is`], at any address.
+pub(crate) async fn udp_at_is(address: SocketAddr, who: &str) -> Result<()> {
+    let what = format!("UDP {address} is answered by {who}");
+    eventually_is(&what, SOON, who.to_owned(), || udp_answer(address)).await
 }
 
 /// Waits until exactly these backends share the TCP clients at `port`.
@@ -196,23 +201,29 @@ pub(crate) async fn spread_is(port: u16, names: &[&str]) -> Result<()> {
     .await
 }
 
-/// A client that asks again and again, and must always be answered by the same backend.
+/// A client that asks again and again, and must always be answered as it should.
 pub(crate) struct Steady {
     stop: Arc<AtomicBool>,
     task: JoinHandle<Result<usize, String>>,
 }
 
 impl Steady {
-    /// Begins to ask at `port`.
+    /// Begins to ask at `port`, where one backend must answer.
     pub(crate) fn start(port: u16, name: &str) -> Self {
+        let name = name.to_owned();
+        Self::start_with(port, move |seen| seen == name)
+    }
+
+    /// Begins to ask at `port`, where `accept` says which answers are right.
+    pub(crate) fn start_with(port: u16, accept: impl Fn(&str) -> bool + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, name) = (stop.clone(), name.to_owned());
+        let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let mut count = 0;
             while !stopped.load(Ordering::SeqCst) {
                 let seen = answer(local(port)).await;
-                if seen != name {
-                    return Err(format!("after {count} answers of {name}: {seen}"));
+                if !accept(&seen) {
+                    return Err(format!("after {count} right answers: {seen}"));
                 }
                 count += 1;
                 tokio::time::sleep(Duration::from_millis(5)).await;

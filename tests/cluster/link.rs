@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use lbex_test_harness::netns::Netns;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -18,7 +19,17 @@ pub(crate) struct Link {
 impl Link {
     /// From a port of its own on 127.0.0.1.
     pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::from(TcpListener::bind("127.0.0.1:0").await?, server)
+    }
+
+    /// From inside a network namespace, where it has the server's own address.
+    pub(crate) fn into(netns: &Netns, server: SocketAddr) -> Result<Self> {
+        let listener = netns.enter(|| std::net::TcpListener::bind(server))??;
+        listener.set_nonblocking(true)?;
+        Self::from(TcpListener::from_std(listener)?, server)
+    }
+
+    fn from(listener: TcpListener, server: SocketAddr) -> Result<Self> {
         let address = listener.local_addr()?;
         let (cut, is_cut) = watch::channel(false);
         let task = tokio::spawn(async move {

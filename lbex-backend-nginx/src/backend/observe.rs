@@ -44,7 +44,7 @@ impl NginxBackend {
             tracing::warn!(%error, "NGINX's error log cannot be kept small");
         }
         let seen = self.seen().clone();
-        let both = async { tokio::join!(self.nginx.serving_generation(), self.nginx.status()) };
+        let both = async { tokio::join!(self.nginx.serving_generation(), self.nginx.glance()) };
         let Ok((answer, master)) = tokio::time::timeout(LIMIT, both).await else {
             return unhealthy(format!("NGINX does not answer within {LIMIT:?}"));
         };
@@ -60,10 +60,10 @@ impl NginxBackend {
         }
         let expected = [&seen.served, &seen.aimed_at].into_iter().flatten().any(|generation| *generation == serving);
         let detail = match &master {
-            Some(master) => format!("NGINX {} (process {}) serves {serving}", self.binary.version, master.id.pid),
+            Some((pid, _)) => format!("NGINX {} (process {pid}) serves {serving}", self.binary.version),
             None => format!("workers of an NGINX whose master ended serve {serving}"),
         };
-        let draining = master.as_ref().map_or(0, |master| u32::try_from(master.draining()).unwrap_or(u32::MAX));
+        let draining = master.map_or(0, |(_, draining)| u32::try_from(draining).unwrap_or(u32::MAX));
         Observed { healthy: true, detail, in_step: expected && master.is_some(), serving: Some(serving), draining }
     }
 }

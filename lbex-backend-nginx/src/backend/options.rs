@@ -12,7 +12,7 @@ use super::NginxBackend;
 use super::choose::demand;
 use super::observe::Seen;
 use super::state::State;
-use crate::binary::{BinaryError, Candidate, NginxChoice, find};
+use crate::binary::{BinaryError, Candidate, NginxChoice, Origin, find};
 use crate::check::{CheckError, Checker};
 use crate::files::ConfigFiles;
 use crate::limits::{Demand, Host, limits, wanted_files};
@@ -111,7 +111,11 @@ fn made_for(candidate: &Candidate) -> String {
             let name = binary.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             // Names that NGINX's executables have; anything else is not for a comment.
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-            if plain { format!("{name} {}", binary.version) } else { binary.version.to_string() }
+            match binary.origin {
+                Origin::Embedded if plain => name,
+                Origin::System if plain => format!("{name} {}", binary.version),
+                _ => binary.version.to_string(),
+            }
         }
     }
 }

@@ -28,8 +28,8 @@ pub(super) fn cannot_listen(claim: Claim, probe: &Probe) -> Option<Why> {
         Probe::InUse { .. } => format!("{claim} is {probe}"),
         _ => format!("NGINX cannot listen on {claim}: {probe}"),
     };
-    // A port may become free, an address may come; rights do not change while a process runs.
-    Some(Why { code, message, retry: code != "PermissionDenied" })
+    // A port may become free, an address may come, the first unprivileged port may be lowered.
+    Some(Why { code, message, retry: true })
 }
 
 /// Why a Service's file is not used.
@@ -44,14 +44,14 @@ pub(super) fn refused(complaint: &Complaint) -> Why {
 /// A socket that was free when it was tried, and is not any more.
 pub(super) fn not_opened(claim: Claim, complaint: &Complaint) -> Why {
     let message = one_line(&complaint.message);
-    let (code, retry) = match () {
-        () if message.contains("(98:") => ("PortInUse", true),
-        () if message.contains("(13:") => ("PermissionDenied", false),
-        () if message.contains("(99:") => ("AddressNotAvailable", true),
-        () if message.contains("(24:") => ("FileLimit", true),
-        () => ("ListenFailed", true),
+    let code = match () {
+        () if message.contains("(98:") => "PortInUse",
+        () if message.contains("(13:") => "PermissionDenied",
+        () if message.contains("(99:") => "AddressNotAvailable",
+        () if message.contains("(24:") => "FileLimit",
+        () => "ListenFailed",
     };
-    Why { code, message: format!("NGINX cannot listen on {claim}: {message}"), retry }
+    Why { code, message: format!("NGINX cannot listen on {claim}: {message}"), retry: true }
 }
 
 /// There was no time to find out.
@@ -79,4 +79,17 @@ fn one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.chars().count() <= LONGEST { clean } else { clean.chars().take(LONGEST).chain("...".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::Transport;
+
+    #[test]
+    fn a_right_that_is_missing_may_be_given_while_lbex_runs() {
+        let claim = Claim { transport: Transport::Tcp, address: "0.0.0.0:80".parse().expect("an address") };
+        let why = cannot_listen(claim, &Probe::NoPermission { first_unprivileged: 1024 }).expect("a reason");
+        assert!(why.retry && why.message.contains("ip_unprivileged_port_start"), "{why:?}");
+    }
 }

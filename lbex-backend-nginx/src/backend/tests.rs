@@ -199,6 +199,28 @@ async fn a_reload_that_fails_is_put_down_to_the_service_whose_port_it_is() {
     bench.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_somebody_removed_or_damaged_are_written_again() {
+    let mut bench = Bench::open(|_, text| text.to_owned()).await;
+    let home = own_address();
+    let (one, a, b, c) = (server("one", home), place(home), place(home), place(home));
+    let all = [web("a", a, one), web("b", b, one), web("c", c, one)];
+    bench.apply(&all[..2]).await.expect("applied");
+    let folder = bench.prefix.join("services");
+    for entry in std::fs::read_dir(&folder).expect("read").flatten() {
+        match entry.file_name().to_string_lossy().starts_with("default.a.") {
+            true => std::fs::remove_file(entry.path()).expect("removed"),
+            false => std::fs::write(entry.path(), "nonsense;\n").expect("damaged"),
+        }
+    }
+    let error = bench.apply(&all).await.expect_err("noticed");
+    assert!(matches!(error, BackendError::Retry(_)), "{error}");
+    let report = bench.apply(&all).await.expect("applied");
+    assert!(report.refused.is_empty(), "{report:?}");
+    assert!([a, b, c].into_iter().all(|address| ask_tcp(address).as_deref() == Some("one")));
+    bench.stop().await;
+}
+
 #[test]
 fn an_nginx_that_dies_again_and_again_is_started_with_pauses() {
     let mut starts = state::Starts::default();

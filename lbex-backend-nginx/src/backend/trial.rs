@@ -81,6 +81,9 @@ impl NginxBackend {
         trial: &mut Trial,
     ) -> Result<bool, BackendError> {
         let Err(complaint) = self.check_text(&main.text).await.map_err(retry)? else { return Ok(false) };
+        if self.forget_damaged(state, choice).await {
+            return Err(retry("files of Services in the prefix were removed or damaged; they are written again"));
+        }
         tracing::warn!(complaint = %complaint.message, "NGINX refuses the new configuration; looking for the Service");
         let deadline = *trial.deadline.get_or_insert_with(|| Instant::now() + SEARCH);
         let is_new = |key: &ServiceKey, part: &Arc<Part>| state.good.get(key).is_none_or(|good| good.file != part.file);
@@ -110,6 +113,22 @@ impl NginxBackend {
         let Some(part) = named.or(owner) else { return Err(refuse::given_up(&[complaint])) };
         trial.block(part, refuse::refused(&complaint));
         Ok(true)
+    }
+
+    /// Forgets that files were written which are not there as they were: their Services are not to blame. Answers whether any.
+    async fn forget_damaged(&self, state: &mut State, choice: &Choice) -> bool {
+        let (files, parts) = (self.files.clone(), choice.parts.clone());
+        let find = move || parts.into_iter().filter(|(_, part)| files.is_damaged(&part.file)).collect::<Vec<_>>();
+        let damaged = proc::blocking(find).await;
+        for (key, part) in &damaged {
+            // A last good one that is not wanted any more cannot be made again.
+            if state.good.get(key).is_some_and(|good| good.file == part.file) {
+                state.good.remove(key);
+            }
+            // All that is wanted is.
+            state.applied = None;
+        }
+        !damaged.is_empty()
     }
 
     async fn check_text(&self, text: &str) -> Result<Result<(), Complaint>, CheckError> {

@@ -132,6 +132,18 @@ impl Nginx {
         proc::blocking(move || status(&layout)).await
     }
 
+    /// The master's process id, and how many workers only finish their connections; `None` if there is no living master.
+    ///
+    /// For every second: it looks at the processes that the pid files lead to, and at all of the host's only where they lead
+    /// nowhere. Workers that a killed master left are not counted.
+    pub async fn glance(&self) -> Option<(i32, usize)> {
+        let layout = self.layout.clone();
+        proc::blocking(move || {
+            glance(&layout).or_else(|| status(&layout).map(|master| (master.id.pid, master.draining())))
+        })
+        .await
+    }
+
     /// Whether a master of this prefix lives. Cheap: looks at the pid file and one process.
     pub async fn is_running(&self) -> bool {
         let layout = self.layout.clone();
@@ -191,6 +203,20 @@ fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
         Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
         Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),
     }
+}
+
+fn glance(layout: &Layout) -> Option<(i32, usize)> {
+    let named = |file: PathBuf| {
+        let process = proc::read_pid_file(&file).and_then(|pid| proc::nginx_process(pid, layout));
+        process.filter(|process| process.role == Role::Master)
+    };
+    let master = named(layout.pid_file())?;
+    let mut draining = 0;
+    for process in std::iter::once(master.clone()).chain(named(layout.old_pid_file())) {
+        let workers = proc::children(process.id.pid)?.into_iter().filter_map(|pid| proc::nginx_process(pid, layout));
+        draining += workers.filter(|worker| worker.role == Role::ShuttingDown).count();
+    }
+    Some((master.id.pid, draining))
 }
 
 fn status(layout: &Layout) -> Option<Master> {

@@ -209,6 +209,12 @@ pub(crate) fn nginx_processes(layout: &Layout) -> Vec<NginxProcess> {
     found
 }
 
+/// The children of a process; `None` where the kernel does not tell, or it ended.
+pub(crate) fn children(pid: i32) -> Option<Vec<i32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+}
+
 /// The ids of all processes.
 fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {

@@ -25,6 +25,24 @@ pub(crate) fn free_port(address: IpAddr) -> u16 {
     }
 }
 
+/// A port on which neither is in use at any address, below those that the kernel gives to clients.
+pub(crate) fn free_everywhere() -> u16 {
+    let first = u16::try_from(std::process::id() % 4000).unwrap_or(0);
+    let free = |port: &u16| {
+        let any = (Ipv4Addr::UNSPECIFIED, *port);
+        TcpListener::bind(any).is_ok() && UdpSocket::bind(any).is_ok()
+    };
+    (26_000 + first..32_000).find(free).expect("a port")
+}
+
+/// So many ports on which TCP is not in use at that address, below those that the kernel gives to clients.
+pub(crate) fn free_ports(address: IpAddr, count: usize) -> Vec<u16> {
+    let free = |port: &u16| TcpListener::bind((address, *port)).is_ok();
+    let ports: Vec<u16> = (10_000..32_000).filter(free).take(count).collect();
+    assert_eq!(ports.len(), count, "too few free ports");
+    ports
+}
+
 /// Whether this host has IPv6 on loopback.
 pub(crate) fn has_ipv6() -> bool {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()

@@ -126,6 +126,26 @@ async fn a_refusal_that_may_pass_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn putting_the_proxy_right_waits_for_no_interval() {
+    let backend = Arc::new(Scripted::new());
+    let driver = Driver::start(backend.clone(), Pace { reload_interval: Duration::from_secs(600) }, metrics());
+    let nudge = driver.nudge();
+    nudge.again();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(backend.calls(), [], "nothing is known yet of what it should serve");
+    driver.submit(delta(1));
+    assert!(applied(&driver).await);
+    nudge.again();
+    assert!(applied(&driver).await);
+    driver.submit(delta(2));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    nudge.again();
+    assert!(applied(&driver).await);
+    assert_eq!(backend.calls(), [call(1000, 1, 0), Call { changed: 0, ..call(1000, 1, 1) }, call(2000, 2, 1)]);
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn ending_waits_for_the_apply_in_progress_within_a_bound() {
     let backend = Arc::new(Scripted { takes: Duration::from_secs(3600), ..Scripted::new() });
     let driver = start(&backend);
