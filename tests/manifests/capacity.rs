@@ -55,14 +55,12 @@ async fn clients(nginx: Nginx) -> Result<()> {
 
 async fn serve_all(nginx: Nginx) -> Result<()> {
     let (over, idle) = if std::env::var_os(LONG).is_some() { (180, "60s") } else { (20, "6667ms") };
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("failed to raise the limit on open files")?;
-
+    raise_file_limit()?;
     let (port, servers) = (free_port()?, servers(4)?);
     let flags = [format!("--udp-idle-timeout={idle}")];
     let objects = [&pods("web", port) as _, &pods_slice("web", &servers) as _];
     let world = World::start_with(nginx, &[&flags[0]], objects).await?;
-    let mut held = hold(at(port)).await?;
+    let mut held = hold(at(port), HELD).await?;
     let begin = Instant::now();
     let error_log = world.lbex.prefix().join("logs/error.log");
     let asked = one_shots(at(port), Duration::from_secs(over)).await;
@@ -85,9 +83,16 @@ async fn serve_all(nginx: Nginx) -> Result<()> {
     Ok(())
 }
 
-async fn hold(server: SocketAddr) -> Result<Vec<Conversation>> {
+/// Clients and servers of all tests are in this process.
+pub(crate) fn raise_file_limit() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("failed to raise the limit on open files")
+}
+
+/// Opens that many connections, 50 at one time.
+pub(crate) async fn hold(server: SocketAddr, count: usize) -> Result<Vec<Conversation>> {
     let mut held = Vec::new();
-    for batch in 0..HELD / 50 {
+    for batch in 0..count / 50 {
         let opening: Vec<_> = (0..50).map(|_| tokio::spawn(Conversation::open(server))).collect();
         for connection in opening {
             held.push(connection.await?.with_context(|| format!("a connection after {batch} times 50"))?);

@@ -1,14 +1,17 @@
 //! What operators and their editors do to manifest files.
 
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lbex_test_harness::Scratch;
+use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
-use lbex_test_harness::wait::SOON;
+use lbex_test_harness::wait::{SOON, eventually_is};
 
-use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
+use crate::support::{Manifests, World, at, binary, pods, pods_slice, servers, tcp_reaches, tcp_refused};
 
 /// A Service in YAML whose listener is `port`, on one server.
 fn yaml(name: &str, port: u16, server: std::net::SocketAddr) -> String {
@@ -87,6 +90,56 @@ async fn edits(nginx: Nginx) -> Result<()> {
     Ok(())
 }
 
+/// A folder as Kubernetes mounts a ConfigMap: files are links through `..data`, which is a link that is replaced.
+async fn config_map(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_port()?, servers(2)?);
+    let mount = Scratch::for_nginx("configmap")?;
+    for (version, server) in ["..v1", "..v2"].iter().zip(&servers) {
+        std::fs::create_dir(mount.join(version))?;
+        std::fs::write(mount.join(version).join("web.yaml"), yaml("web", port, server.address()))?;
+    }
+    symlink("..v1", mount.join("..data"))?;
+    symlink("..data/web.yaml", mount.join("web.yaml"))?;
+    let flags = [format!("--manifests={}", mount.path().display()), "--reload-interval=100ms".to_owned()];
+    let _lbex = Lbex::builder(binary()).args(flags).nginx(nginx).start().await?;
+    tcp_reaches(at(port), &["a"]).await?;
+    symlink("..v2", mount.join("..data_tmp"))?;
+    std::fs::rename(mount.join("..data_tmp"), mount.join("..data"))?;
+    tcp_reaches(at(port), &["b"]).await
+}
+
+/// A folder that vanishes takes nothing with it; when it is back, it counts again. The same for a single file's folder.
+async fn a_folder_vanishes(nginx: Nginx) -> Result<()> {
+    let (ports, servers) = (free_ports(2)?, servers(3)?);
+    let scratch = Scratch::for_nginx("vanishing")?;
+    let (folder, away) = (scratch.join("manifests"), scratch.join("away"));
+    let write = |n: usize| std::fs::write(folder.join("web.yaml"), yaml("web", ports[0], servers[n].address()));
+    std::fs::create_dir(&folder)?;
+    write(0)?;
+    let flags = [format!("--manifests={}", folder.display()), "--reload-interval=100ms".to_owned()];
+    let lbex = Lbex::builder(binary()).args(flags).nginx(nginx).start().await?;
+    tcp_reaches(at(ports[0]), &["a"]).await?;
+    lbex.wait_healthy().await?;
+
+    let mark = lbex.log_mark();
+    std::fs::rename(&folder, &away)?;
+    let line = lbex.wait_log_since(mark, &folder.display().to_string(), SOON).await?;
+    assert!(line.contains("unchanged") && line.contains("goes on being served"), "{line}");
+    assert_eq!(lbex.metric("lbex_source_connected", &[]).await?, Some(0.0));
+    assert_eq!(lbex.get("/").await?.status, 200);
+    tcp_reaches(at(ports[0]), &["a"]).await?;
+    // What moves on elsewhere is not followed.
+    std::fs::write(away.join("web.yaml"), yaml("web", ports[0], servers[2].address()))?;
+
+    std::fs::create_dir(&folder)?;
+    write(1)?;
+    tcp_reaches(at(ports[0]), &["b"]).await?;
+    eventually_is("the source is back", SOON, Some(1.0), || async {
+        lbex.metric("lbex_source_connected", &[]).await.ok().flatten()
+    })
+    .await
+}
+
 /// 200 changes within two seconds: the first at once, then at most one reload per interval, and the last one counts.
 async fn burst(nginx: Nginx) -> Result<()> {
     let (port, servers) = (free_port()?, servers(3)?);
@@ -115,4 +168,4 @@ async fn burst(nginx: Nginx) -> Result<()> {
     Ok(())
 }
 
-on_each_nginx!(edits, burst);
+on_each_nginx!(edits, config_map, a_folder_vanishes, burst);

@@ -1,15 +1,17 @@
 //! Several LBEX on one host.
 
 use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::objects::Service;
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
-use lbex_test_harness::wait::{SOON, eventually_is};
+use lbex_test_harness::wait::{SOON, eventually_is, stays};
 
+use crate::capacity::{hold, raise_file_limit};
 use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
 
 /// Pools: each instance serves its own, from the same manifests, and neither touches the other's NGINX.
@@ -58,6 +60,32 @@ async fn side_by_side(nginx: Nginx) -> Result<()> {
     tcp_reaches(at(ports[1]), &["b"]).await?;
     tcp_reaches(at(ports[2]), &["c"]).await?;
     assert_eq!((right.nginx_pid()?, right.get("/").await?.status), (before, 200));
+    Ok(())
+}
+
+/// Another NGINX of the host with thousands of connections: LBEX's looks at its own stay quick.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_neighbour() -> Result<()> {
+    raise_file_limit()?;
+    let (ports, servers) = (free_ports(2)?, servers(1)?);
+    let objects = |name, port| (pods(name, port), pods_slice(name, &servers));
+    let (busy, busy_slice) = objects("busy", ports[0]);
+    let neighbour = World::start(Nginx::System, [&busy as _, &busy_slice as _]).await?;
+    let _held = hold(at(ports[0]), 3_000).await?;
+    let (web, slice) = objects("web", ports[1]);
+    let begin = Instant::now();
+    let world = World::start(Nginx::Embedded, [&web as _, &slice as _]).await?;
+    tcp_reaches(at(ports[1]), &["a"]).await?;
+    let took = begin.elapsed();
+    stays("both are healthy", Duration::from_secs(3), || async {
+        for lbex in [&world.lbex, &neighbour.lbex] {
+            let answer = lbex.get("/").await?;
+            ensure!(answer.status == 200, "{} {:?}", answer.status, answer.body);
+        }
+        Ok(())
+    })
+    .await?;
+    assert!(took < Duration::from_secs(5), "started within {took:?}");
     Ok(())
 }
 

@@ -20,7 +20,7 @@ async fn one_of_two_is_dead(nginx: Nginx) -> Result<()> {
     let (port, mut servers) = (free_port()?, servers(2)?);
     let _world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
     tcp_reaches(at(port), &["a", "b"]).await?;
-    let address = servers.pop().map(|server| server.address()).unwrap_or_else(|| at(0));
+    let address = servers.pop().map_or(at(0), |server| server.address());
     let all = tcp_tally(at(port), 20).await?;
     assert_eq!(all.get("a"), Some(&20), "{all:?}");
     let _back = Echo::new("b").ip(address.ip()).port(address.port()).start()?;
