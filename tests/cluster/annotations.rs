@@ -158,9 +158,9 @@ async fn timeouts_of_a_service_count_for_it_alone() -> Result<()> {
     for (name, served) in [("brief", &brief), ("patient", &patient), ("wrong", &wrong)] {
         tcp_is(served.port, name).await?;
     }
-    let mut ends = Conversation::open(local(brief.port)).await?;
     let mut stays = Conversation::open(local(patient.port)).await?;
     let since = Instant::now();
+    let mut ends = Conversation::open(local(brief.port)).await?;
     ends.closed(SOON).await?;
     ensure!(since.elapsed() >= Duration::from_millis(600), "closed after {:?}", since.elapsed());
     stays.say("still here").await?;

@@ -44,8 +44,7 @@ impl Watched {
     async fn serves_on(&self) -> Result<()> {
         tcp_is(self.kept.port, "kept").await?;
         tcp_is(self.going.port, "going").await?;
-        let health = self.lbex.get("/").await?;
-        ensure!(health.status == 200, "{health:?}");
+        self.lbex.wait_healthy().await?;
         ensure!(self.cluster.configuration(&self.lbex, "going").is_ok());
         Ok(())
     }

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::backends::Echo;
 use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::objects::{Objects, service, slice};
 use lbex_test_harness::ports::free_port;
+use lbex_test_harness::wait::{SOON, eventually_is};
 
 use crate::common::{Cluster, ELSEWHERE, at_is, binary, tcp_is};
 
@@ -56,8 +57,13 @@ async fn every_row_of_the_table() -> Result<()> {
                 assert!(line.contains("not served: "), "{line}");
             }
         }
-        let count = lbex.metric("lbex_services_served", &[]).await?;
-        assert_eq!(count.map(|count| count.to_string()), Some(serves.len().to_string()), "{flags:?}");
+        let served = Some(serves.len().to_string());
+        eventually_is("lbex_services_served", SOON, served, || async {
+            let count = lbex.metric("lbex_services_served", &[]).await.ok().flatten();
+            count.map(|count| count.to_string())
+        })
+        .await
+        .with_context(|| format!("{flags:?}"))?;
     }
     Ok(())
 }

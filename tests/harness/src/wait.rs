@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep, timeout};
 
 /// The usual deadline for a change to be seen in traffic: generous, since a test that succeeds does not wait for it.
-pub const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// The pause between two attempts.
 const INTERVAL: Duration = Duration::from_millis(25);
