@@ -97,6 +97,10 @@ impl Starts {
 #[cfg(test)]
 pub(super) type Edit = fn(&ServiceKey, &str) -> String;
 
+/// How many Services are rendered before their files are written: the texts of all, 4 KiB each, would be the largest thing in
+/// LBEX's memory.
+const AT_A_TIME: usize = 256;
+
 struct Rendered {
     key: ServiceKey,
     created: Option<i64>,
@@ -146,12 +150,16 @@ impl NginxBackend {
                 let part = Part::read(ServiceFileName::of(&key, &text), &text);
                 Ok(Rendered { key, created: service.created, text, part })
             };
-            let rendered = changed.iter().map(render).collect::<Result<Vec<_>, crate::render::RenderError>>();
-            let mut rendered = rendered.map_err(|error| BackendError::Permanent(error.to_string()))?;
-            let texts = rendered.iter().map(|one| (&one.part.file, one.text.as_str()));
-            files.write_services(texts).map_err(retry)?;
-            rendered.iter_mut().for_each(|one| one.text = String::new());
-            Ok(rendered)
+            let mut all = Vec::with_capacity(changed.len());
+            for some in changed.chunks(AT_A_TIME) {
+                let rendered = some.iter().map(render).collect::<Result<Vec<_>, crate::render::RenderError>>();
+                let mut rendered = rendered.map_err(|error| BackendError::Permanent(error.to_string()))?;
+                let texts = rendered.iter().map(|one| (&one.part.file, one.text.as_str()));
+                files.write_services(texts).map_err(retry)?;
+                rendered.iter_mut().for_each(|one| one.text = String::new());
+                all.append(&mut rendered);
+            }
+            Ok(all)
         })
         .await
     }
