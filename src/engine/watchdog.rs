@@ -15,10 +15,6 @@ use crate::publish::Metrics;
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
-/// How many looks in a row have to find the proxy unhealthy.
-const MISSES: u32 = 3;
-/// How soon to look again after one that did.
-const AGAIN: Duration = Duration::from_millis(200);
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,7 +30,6 @@ pub(super) fn start(
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut steps = Steps::default();
-        let mut misses = 0;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -44,15 +39,7 @@ pub(super) fn start(
             metrics.observed(observed.as_ref().ok());
             match observed {
                 Ok(Observed { healthy, detail, in_step, .. }) => {
-                    misses = if healthy { 0 } else { misses + 1 };
-                    // One miss on a busy host is no reason to replace it; a proxy that is gone misses them all.
-                    if healthy || misses >= MISSES || !health.healthy().ok {
-                        health.set_proxy(healthy, detail);
-                    } else {
-                        tracing::debug!("looking again: {detail}");
-                        tokio::time::sleep(AGAIN).await;
-                        look_now.notify_one();
-                    }
+                    health.set_proxy(healthy, detail);
                     if steps.seen(in_step, Instant::now()) {
                         nudge.again();
                     }
