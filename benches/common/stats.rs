@@ -27,8 +27,8 @@ impl Samples {
 
     /// What that share of the samples does not exceed; not a number where there are none.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
-        let last = self.0.len().saturating_sub(1);
-        self.0.get((last * percent).div_ceil(100)).copied().unwrap_or(f64::NAN)
+        let rank = (self.0.len() * percent).div_ceil(100);
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
     pub(crate) fn max(&self) -> f64 {
