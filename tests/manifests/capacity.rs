@@ -155,6 +155,8 @@ async fn file_limit(nginx: Nginx) -> Result<()> {
         *answers.entry(answer.map_err(|kind| format!("{kind:?}"))).or_insert(0_usize) += 1;
     }
     assert_eq!(answers.get(&Ok("a".to_owned())), Some(&served), "{answers:?}");
+    let closed = answers.get(&Err("ConnectionRefused".to_owned())).copied().unwrap_or_default();
+    assert!(closed >= refused, "{refused} refused, {answers:?}");
     assert_eq!(lbex.get("/").await?.status, 200);
     // With 1,024 files there is room for most.
     assert!(served > 700, "{served} are served, {refused} refused");

@@ -98,9 +98,11 @@ fn remove_others(folder: &Path, keep: &Path) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

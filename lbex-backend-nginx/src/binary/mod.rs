@@ -8,6 +8,8 @@ mod find;
 mod install;
 mod version;
 
+pub(crate) use install::hex;
+
 use std::path::{Path, PathBuf};
 
 pub use error::BinaryError;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use lbex_core::names::ServiceKey;
 use sha2::{Digest, Sha256};
 
+use crate::binary::hex;
 use crate::probe::Transport;
 
 /// The name of a Service's file below `services/`: `NAMESPACE.NAME.HASH.conf`. The hash is that of the contents, so a name
@@ -55,13 +56,7 @@ fn short_hash(text: &str) -> String {
 
 /// The first `bytes` of a text's SHA-256, in hexadecimal.
 pub(super) fn hash(text: &str, bytes: usize) -> String {
-    use std::fmt::Write;
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(bytes).fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(text.as_bytes())[..bytes])
 }
 
 /// A socket that NGINX listens on.
