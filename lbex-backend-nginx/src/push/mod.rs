@@ -6,6 +6,8 @@
 //! the protocol; [`name`] says what is asked for.
 
 mod asker;
+#[cfg(test)]
+mod model;
 pub mod name;
 mod peers;
 mod serve;
@@ -26,6 +28,7 @@ use lbex_core::names::ServiceKey;
 use tokio::sync::{Notify, watch};
 
 pub use name::{ServerGroup, ServerName, groups};
+pub use socket::usual_address;
 pub use table::{Answer, Counts, Pace, Standing, Table};
 pub use waiter::Waiter;
 
@@ -195,11 +198,9 @@ impl Shared {
 
     fn send(&self, answer: &Answer) {
         let Answer { to, question, addresses, ttl } = answer;
-        let sent = question.answer(addresses, *ttl, LONGEST_UDP).map(|bytes| self.udp.send_to(&bytes, to));
-        if let Some(Ok(_)) = sent {
-            return;
-        }
+        let sent = self.udp.send_to(&question.answer(addresses, *ttl, LONGEST_UDP), to);
+        let Err(error) = sent else { return };
         self.unsent.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(?sent, %to, name = %question.name, "an answer was not sent; it is sent again");
+        tracing::debug!(%error, %to, name = %question.name, "an answer was not sent; it is sent again");
     }
 }

@@ -241,6 +241,7 @@ impl Table {
         let Some(entry) = self.entry_asked_for(&question.name) else { return };
         let asker = entry.asker(from, now);
         let heard = asker.hear(question.family, question.id, now);
+        let alone = asker.alone_until().filter(|_| heard == Heard::NewRound);
         let again = asker.again_for(question.family).filter(|_| heard == Heard::Unanswered);
         if heard == Heard::NewRound {
             entry.tell_waiters();
@@ -251,6 +252,9 @@ impl Table {
             self.counts.answers += 1;
             self.counts.repeated += 1;
             out.push(answer(from, &question.name, reply));
+        }
+        if let Some(until) = alone {
+            self.checks.push(Reverse((until, from, question.name.clone())));
         }
         if matches!(heard, Heard::NewRound | Heard::SameRound) {
             self.answer(now, &question.name, out);
@@ -388,7 +392,7 @@ impl Table {
         }
         let Entry { current, askers, queued, .. } = entry;
         for asker in askers {
-            for reply in asker.due(current) {
+            for reply in asker.due(current, now) {
                 if self.on_the_way.len() >= self.pace.burst {
                     if !std::mem::replace(queued, true) {
                         self.queue.push_back(name.clone());
@@ -425,10 +429,12 @@ impl Table {
             let Some(Reverse((_, from, name))) = self.checks.pop() else { return };
             let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
             let Some(entry) = entry else { continue };
-            let asker = entry.askers.iter_mut().find(|asker| asker.from == from && !asker.retired);
-            let Some((asker, (at, tries))) = asker.and_then(|asker| asker.sent.map(|sent| (asker, sent))) else {
+            let Some(asker) = entry.askers.iter_mut().find(|asker| asker.from == from) else { continue };
+            if asker.alone_until().is_some_and(|until| until <= now) {
+                self.answer(now, &name, out);
                 continue;
-            };
+            }
+            let Some((at, tries)) = asker.sent.filter(|_| !asker.retired) else { continue };
             // One that was answered anew meanwhile has a check of its own.
             if tries >= MOST_TRIES || at + self.pace.again * (1 << tries) > now {
                 continue;
