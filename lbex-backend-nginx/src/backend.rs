@@ -103,8 +103,11 @@ impl ProxyBackend for NginxBackend {
 
     async fn observe(&self) -> Result<Observed, BackendError> {
         self.trim_log();
+        let seen = self.look_at_nginx().await;
         let push = self.pusher.as_ref().map(|pusher| pusher.observed());
-        Ok(Observed { push, ..self.look_at_nginx().await })
+        // What was not taken wants another apply.
+        let in_step = seen.in_step && !self.pusher.as_ref().is_some_and(|pusher| pusher.is_late());
+        Ok(Observed { in_step, push, ..seen })
     }
 
     async fn stop(&self, drain: Duration) -> Result<(), BackendError> {
@@ -156,7 +159,11 @@ impl NginxBackend {
     ) -> BTreeSet<ServiceKey> {
         let Some(pusher) = &self.pusher else { return BTreeSet::new() };
         let all = matches!(action, Action::Started | Action::Upgraded);
-        let late = pusher.applied(state.good.iter().filter(|(key, _)| all || changed.contains(*key))).await;
+        let parts = state.good.iter().filter(|(key, _)| all || changed.contains(*key));
+        let late = match action {
+            Action::Unchanged => pusher.applied_as_before(parts).await,
+            _ => pusher.applied(parts).await,
+        };
         if let Some(begin) = state.new_workers.take() {
             pusher.retire_before(begin);
         }
