@@ -120,7 +120,7 @@ fn a_client_is_given_up_when_it_has_tried_each_server() {
     let mut change = 0;
     while !client.is_finished() {
         change += 1;
-        question = dns.push(&question, &[hole, refusing][..1 + change % 2]);
+        question = dns.push(&question, &[hole, refusing][..=change % 2]);
         thread::sleep(Duration::from_millis(20));
     }
     assert!(client.join().expect("it ends").is_err());
