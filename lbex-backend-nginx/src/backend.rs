@@ -5,6 +5,7 @@
 mod choose;
 mod observe;
 mod options;
+mod patience;
 mod put;
 mod refuse;
 mod state;

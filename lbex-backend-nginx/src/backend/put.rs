@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lbex_core::backend::{Action, BackendError};
 use lbex_core::names::ServiceKey;
@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::NginxBackend;
 use super::choose::{Choice, in_the_way_of_themselves};
+use super::patience;
 use super::refuse::retry;
 use super::state::State;
 use crate::check::{Complaint, complaints};
@@ -17,9 +18,6 @@ use crate::files::Stored;
 use crate::limits::{Host, Shortage, limits, wanted_files};
 use crate::process::{Master, ProcessError, StartOptions, proc, raise_file_limit};
 use crate::render::{Claim, MainFile, Part};
-
-/// How long a start or reload may take until it is confirmed. 5,000 upstreams take up to 3 s; a port that is taken 2.5 s.
-const TAKE_OVER: Duration = Duration::from_secs(30);
 
 /// The NGINX that runs.
 #[derive(Debug)]
@@ -130,7 +128,7 @@ impl NginxBackend {
         let files = self.files.clone();
         proc::blocking(move || files.promote()).await.map_err(retry)?;
         let result = match running {
-            None => self.start(state, main).await,
+            None => self.start(state, choice, main).await,
             Some(running) => self.change(choice, main, running, host).await,
         };
         let error = match result {
@@ -147,7 +145,7 @@ impl NginxBackend {
         Ok(Outcome::Refused(complaints(lines)))
     }
 
-    async fn start(&self, state: &mut State, main: &MainFile) -> Result<Action, ProcessError> {
+    async fn start(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Action, ProcessError> {
         let now = Instant::now();
         if let Some(pause) = state.starts.pause(now) {
             tracing::warn!(?pause, "NGINX ended again and again; waiting before it is started once more");
@@ -155,7 +153,8 @@ impl NginxBackend {
         }
         state.starts.started(Instant::now());
         let open_files = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
-        let options = StartOptions { open_files, generation: main.generation.clone(), limit: TAKE_OVER };
+        let options =
+            StartOptions { open_files, generation: main.generation.clone(), limit: patience::take_over(choice) };
         let started = self.nginx.start(&self.binary, &options).await?;
         tracing::info!(pid = started.master.id.pid, took = ?started.took, nginx = %self.binary, "NGINX started");
         Ok(Action::Started)
@@ -169,13 +168,13 @@ impl NginxBackend {
         host: &Host,
     ) -> Result<Action, ProcessError> {
         if running.other_binary {
-            match self.nginx.upgrade(&self.binary, &main.generation, TAKE_OVER).await {
+            match self.nginx.upgrade(&self.binary, &main.generation, patience::take_over(choice)).await {
                 Ok(_) => return Ok(Action::Upgraded),
                 Err(error) => tracing::warn!(%error, "NGINX goes on with the binary it has"),
             }
         }
         self.make_way(choice, main, running, host).await?;
-        let confirmed = self.nginx.reload(&main.generation, TAKE_OVER).await?;
+        let confirmed = self.nginx.reload(&main.generation, patience::take_over(choice)).await?;
         tracing::info!(generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
     }
@@ -204,7 +203,7 @@ impl NginxBackend {
             proc::blocking(move || files.write_candidate(&text).and_then(|()| files.promote()))
         };
         put(between.text).await.map_err(|error| failed(error.source))?;
-        self.nginx.reload(&between.generation, TAKE_OVER).await?;
+        self.nginx.reload(&between.generation, patience::take_over(&without)).await?;
         put(main.text.clone()).await.map_err(|error| failed(error.source))
     }
 
