@@ -76,7 +76,7 @@ impl ProxyBackend for NginxBackend {
         let mut state = self.state.lock().await;
         self.render(&mut state, desired, delta).await?;
         let running = self.look(&mut state).await?;
-        let host = self.host(&state, running.as_ref())?;
+        let host = self.host(&state, running.as_ref());
 
         let mut trial = Trial::new();
         let mut refusals = 0;

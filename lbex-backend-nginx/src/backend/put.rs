@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use lbex_core::backend::{Action, BackendError};
 use lbex_core::names::ServiceKey;
-use nix::sys::resource::{Resource, getrlimit};
 
 use super::NginxBackend;
 use super::choose::{Choice, in_the_way_of_themselves};
@@ -16,7 +15,9 @@ use super::state::State;
 use crate::check::{Complaint, complaints};
 use crate::files::Stored;
 use crate::limits::{Host, Shortage, limits, wanted_files};
-use crate::process::{Master, ProcessError, StartOptions, proc, raise_file_limit};
+use crate::process::{
+    FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
+};
 use crate::render::{Claim, MainFile, Part};
 
 /// The NGINX that runs.
@@ -97,15 +98,14 @@ impl NginxBackend {
         Running { master, generation, claims, pids, other_binary }
     }
 
-    /// What the host allows, after this process's limit was raised to what is wanted.
-    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Result<Host, BackendError> {
-        let own = raise_file_limit(wanted_files(state.demand(), self.cpus).next_multiple_of(1024)).map_err(retry)?;
-        let theirs = running.and_then(|running| file_limit_of(running.master.id.pid));
-        let (soft, hard) = theirs.unwrap_or((own.soft, own.hard));
-        let (_, may) = getrlimit(Resource::RLIMIT_NOFILE).map_err(retry)?;
+    /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
+    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Host {
+        let wanted = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
+        let own = raise_file_limit(wanted);
+        let theirs = running.and_then(|running| raise_limit_of_master(running.master.id, wanted)).unwrap_or(own);
         // Workers of root raise their own limit.
-        let worker = if nix::unistd::geteuid().is_root() { hard.max(may) } else { hard };
-        Ok(Host { cpus: self.cpus, master: soft, worker })
+        let worker = if nix::unistd::geteuid().is_root() { theirs.hard.max(own.hard) } else { theirs.hard };
+        Host { cpus: self.cpus, master: theirs.soft, worker }
     }
 
     /// The main file of a choice.
@@ -257,12 +257,16 @@ fn claims<'a>(parts: impl IntoIterator<Item = &'a Part>) -> BTreeSet<Claim> {
     parts.into_iter().flat_map(|part| part.claims.iter().copied()).collect()
 }
 
-/// Soft and hard limit of open files of a running process.
-fn file_limit_of(pid: i32) -> Option<(u64, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let mut words = line.split_ascii_whitespace();
-    let mut number =
-        || words.next().and_then(|word| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() });
-    Some((number()?, number()?))
+/// Raises the limit of a master that was started when there was less to serve, or by an LBEX that might do less. The workers of the
+/// next reload get theirs from it.
+fn raise_limit_of_master(master: ProcessId, wanted: u64) -> Option<FileLimit> {
+    let limit = raise_file_limit_of(master, wanted)?;
+    if limit.soft > limit.before {
+        let FileLimit { before, soft, .. } = limit;
+        tracing::info!(
+            pid = master.pid,
+            "the running NGINX may open {soft} files per process instead of {before}; {wanted} are wanted"
+        );
+    }
+    Some(limit)
 }

@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 pub use cleanup::Cleaned;
 pub use error::ProcessError;
 pub use error_log::{ErrorLog, Level, LogLine, LogPosition};
-pub use nofile::{FileLimit, raise_file_limit};
+pub use nofile::{FileLimit, raise_file_limit, raise_file_limit_of};
 pub use proc::ProcessId;
 pub use stop::Stopped;
 
