@@ -107,7 +107,7 @@ impl ProxyBackend for NginxBackend {
 
     async fn observe(&self) -> Result<Observed, BackendError> {
         self.trim_log();
-        Ok(self.look_at_nginx().await)
+        self.look_at_nginx().await
     }
 
     async fn stop(&self, drain: Duration) -> Result<(), BackendError> {

@@ -41,6 +41,8 @@ pub(crate) struct NginxProcess {
     pub(crate) id: ProcessId,
     pub(crate) parent: i32,
     pub(crate) role: Role,
+    /// Somebody stopped it (SIGSTOP).
+    pub(crate) stopped: bool,
 }
 
 /// The parts of `/proc/PID/stat` that LBEX uses.
@@ -75,6 +77,7 @@ impl Stat {
 }
 
 /// The identity of a living process; `None` if it ended.
+#[cfg(test)]
 pub(crate) fn identify(pid: i32) -> Option<ProcessId> {
     let stat = stat(pid).filter(|stat| !stat.ended())?;
     Some(ProcessId { pid, started: stat.started })
@@ -183,9 +186,10 @@ pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
     }
     let title = title(pid)?;
     let role = role(&title)?;
-    let id = identify(pid)?;
-    let parent = stat(pid)?.parent;
-    works_in(pid, &title, parent, layout).then_some(NginxProcess { id, parent, role })
+    let stat = stat(pid).filter(|stat| !stat.ended())?;
+    let id = ProcessId { pid, started: stat.started };
+    let found = NginxProcess { id, parent: stat.parent, role, stopped: stat.state == 'T' };
+    works_in(pid, &title, stat.parent, layout).then_some(found)
 }
 
 /// Every process of NGINX that belongs to the prefix.
