@@ -21,7 +21,7 @@ use lbex_core::desired::{Delta, DesiredState};
 use lbex_core::names::ServiceKey;
 use tokio::sync::Mutex;
 
-use crate::binary::{NginxBinary, Origin};
+use crate::binary::{Candidate, NginxBinary};
 use crate::check::Checker;
 use crate::files::ConfigFiles;
 use crate::prefix::Prefix;
@@ -59,17 +59,7 @@ const MOST_REFUSALS: usize = 8;
 #[async_trait]
 impl ProxyBackend for NginxBackend {
     fn capabilities(&self) -> Capabilities {
-        let origin = match self.binary.origin {
-            Origin::Embedded => "embedded".to_owned(),
-            Origin::System => self.binary.path.display().to_string(),
-        };
-        Capabilities {
-            description: format!("NGINX {} ({origin})", self.binary.version),
-            least_time: self.binary.capabilities.least_time,
-            dns_servers: true,
-            live_servers: false,
-            drains: false,
-        }
+        crate::capabilities(&Candidate::System(self.binary.clone()))
     }
 
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
