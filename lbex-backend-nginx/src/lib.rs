@@ -14,6 +14,7 @@ pub mod limits;
 pub mod prefix;
 pub mod probe;
 pub mod process;
+pub mod push;
 pub mod render;
 
 pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
