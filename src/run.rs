@@ -3,6 +3,7 @@
 mod controller;
 mod render;
 mod shutdown;
+mod supervise;
 mod validate;
 
 use std::future::Future;

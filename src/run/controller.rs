@@ -1,24 +1,28 @@
 //! `lbex [FLAGS]`: the controller.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use lbex_core::backend::ProxyBackend;
 use lbex_core::model::Protocol;
 use lbex_core::planner::Planner;
-use lbex_core::settings::Reserved;
+use lbex_core::settings::{PlanSettings, Reserved};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::shutdown::{self, stop_proxy};
+use super::supervise::{self, LoopWatch};
 use crate::admin::{AdminServers, HealthState};
 use crate::cli::{COMMIT, Failure};
 use crate::engine::{Ended, Engine, Pace};
 use crate::publish::{BuildInfo, Metrics};
 use crate::settings::Settings;
-use crate::source;
+use crate::source::{self, Persistence, SourceEvent, SourceHandle};
+use crate::state::{self, LastGood, SavedState, Scope, StateFile};
 
 /// Opens a backend, given the settings.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn ProxyBackend>, Failure>> + Send + 'a>>;
@@ -28,11 +32,13 @@ pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn ProxyBackend>,
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Runs the controller with the backend that `open` opens, until SIGTERM or SIGINT. Its own ports are bound first, the backend is
-/// opened next (both: exit code 2), then the source is contacted (exit code 1); only then is anything changed.
+/// opened next (both: exit code 2), then the source is contacted (exit code 1); only then is anything changed. Where the prefix has a
+/// last good state, that is served at once, and the source is contacted meanwhile, until it answers.
 pub async fn controller(
     settings: Settings,
     open: impl for<'a> FnOnce(&'a Settings) -> Opening<'a>,
 ) -> Result<(), Failure> {
+    supervise::end_on_panic();
     let stop = CancellationToken::new();
     shutdown::on_signals(&stop)?;
     let admin = AdminServers::bind(&settings.admin).map_err(Failure::usage)?;
@@ -53,31 +59,50 @@ pub async fn controller(
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
 
+    planning.capabilities = capabilities.clone();
+    let (file, scope) = (StateFile::below(&settings.nginx.prefix), Scope::new(&settings));
+    let saved = read(file.clone(), scope.clone(), planning.clone(), metrics.clone()).await?;
+
     let (sender, receiver) = mpsc::channel(source::QUEUE);
-    let starting = source::start(&settings, metrics.clone(), sender);
-    let mut source = tokio::select! {
-        started = starting => started?,
-        () = stop.cancelled() => return Ok(()),
+    let contact = Contact { settings: &settings, metrics: metrics.clone(), sender };
+    let source = if saved.is_some() {
+        Err(contact)
+    } else {
+        tokio::select! {
+            started = contact.start(Persistence::Once) => Ok(started?),
+            () = stop.cancelled() => return Ok(()),
+        }
     };
+    let (cluster, saved) = saved.map(|saved| (saved.cluster, saved.desired)).unzip();
     let engine = Engine {
         planner: Planner::new(super::rules(planning, &settings.selection, capabilities)),
         source: receiver,
         backend: backend.clone(),
         pace: Pace { reload_interval: settings.reload_interval },
-        health,
+        saved,
+        last_good: LastGood::start(file, scope, cluster.flatten(), metrics.clone()),
+        health: health.clone(),
         metrics,
     };
-    let ended = tokio::select! {
-        ended = engine.run(stop.clone()) => ended,
-        ended = source.ended() => {
-            tracing::error!("the source of objects has ended: {ended:?}");
-            Ended::SourceEnded
-        }
+    let watch = LoopWatch::start(health)?;
+    let mut running = pin!(engine.run(stop.clone()).fuse());
+    let admin_gone = async {
+        serving.ended().await;
+        if stop.is_cancelled() { std::future::pending().await } else { gone("the health and metrics server") }
     };
-    if ended != Ended::Stopped {
-        // A defect. The supervisor starts LBEX again; the proxy serves on.
-        return Err(Failure::cluster(anyhow::anyhow!("LBEX ends because a part of it did: {ended:?}")));
+    let failure = tokio::select! {
+        ended = &mut running => defect(&ended),
+        failure = follow(source) => Some(failure),
+        failure = admin_gone => Some(failure),
+    };
+    if let Some(failure) = failure {
+        stop.cancel();
+        if !running.is_terminated() {
+            running.await;
+        }
+        return Err(failure);
     }
+    drop(watch);
     if stop_proxy(settings.stop_proxy_on_exit) {
         let drain = settings.nginx.worker_shutdown_timeout.unwrap_or(DRAIN);
         tracing::info!("stopping the proxy: no new connections, those that exist may go on for {drain:?}");
@@ -87,6 +112,59 @@ pub async fn controller(
     }
     serving.ended().await;
     Ok(())
+}
+
+/// Reads the last good state of the prefix.
+async fn read(
+    file: StateFile,
+    scope: Scope,
+    planning: PlanSettings,
+    metrics: Arc<Metrics>,
+) -> Result<Option<SavedState>, Failure> {
+    let read = move || state::load(&file, &scope, &planning, &metrics);
+    tokio::task::spawn_blocking(read).await.map_err(Failure::defect)
+}
+
+/// What it takes to contact the source.
+struct Contact<'a> {
+    settings: &'a Settings,
+    metrics: Arc<Metrics>,
+    sender: mpsc::Sender<SourceEvent>,
+}
+
+impl Contact<'_> {
+    async fn start(self, persistence: Persistence) -> Result<SourceHandle, Failure> {
+        source::start(self.settings, persistence, self.metrics, self.sender).await
+    }
+}
+
+/// Contacts the source, unless that is done, and returns when it has ended, or cannot begin.
+async fn follow(source: Result<SourceHandle, Contact<'_>>) -> Failure {
+    let started = match source {
+        Ok(source) => Ok(source),
+        Err(contact) => contact.start(Persistence::Forever).await,
+    };
+    match started {
+        Ok(mut source) => {
+            let ended = source.ended().await;
+            tracing::error!("the source of objects has ended: {ended:?}");
+            gone("the source")
+        }
+        Err(failure) => failure,
+    }
+}
+
+fn defect(ended: &Ended) -> Option<Failure> {
+    match ended {
+        Ended::Stopped => None,
+        Ended::SourceEnded => Some(gone("the source")),
+        Ended::TaskEnded(task) => Some(gone(task)),
+    }
+}
+
+/// A defect. The supervisor starts LBEX again; the proxy serves on.
+fn gone(part: &str) -> Failure {
+    Failure::defect(anyhow::anyhow!("LBEX ends because a part of it did: {part}; the proxy serves on"))
 }
 
 /// The ports that LBEX itself has bound, also where it took any free one.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::rules;
 use crate::cli::Failure;
 use crate::settings::{Settings, SourceSettings};
-use crate::source::{self, Ignore, SourceEvent};
+use crate::source::{self, Ignore, Persistence, SourceEvent};
 
 /// How long the first complete lists of a cluster may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -54,7 +54,7 @@ async fn take_in(settings: &Settings, planner: &mut Planner) -> Result<(), Failu
         return Ok(());
     }
     let (sender, mut events) = mpsc::channel(source::QUEUE);
-    let _source = source::start(settings, std::sync::Arc::new(Ignore), sender).await?;
+    let _source = source::start(settings, Persistence::Once, std::sync::Arc::new(Ignore), sender).await?;
     let all = async {
         while let Some(event) = events.recv().await {
             match event {
