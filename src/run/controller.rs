@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shutdown::{self, stop_proxy};
 use super::supervise::{self, LoopWatch};
-use crate::admin::{AdminServers, HealthState};
+use crate::admin::{AdminServers, HealthState, Serving};
 use crate::cli::{COMMIT, Failure};
 use crate::engine::{Ended, Engine, Pace};
 use crate::publish::{BuildInfo, Metrics};
@@ -54,55 +54,16 @@ pub async fn controller(
         commit: COMMIT.unwrap_or("unknown").to_owned(),
         backend: capabilities.description.clone(),
     }));
-    let mut planning = settings.planning.clone();
-    planning.reserved.extend(reserved(&admin));
+    let own_ports = reserved(&admin);
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
+    let mut planning = PlanSettings { capabilities, ..settings.planning.clone() };
+    planning.reserved.extend(own_ports);
 
-    planning.capabilities = capabilities.clone();
-    let (file, scope) = (StateFile::below(&settings.nginx.prefix), Scope::new(&settings));
-    let saved = read(file.clone(), scope.clone(), planning.clone(), metrics.clone()).await?;
-
-    let (sender, receiver) = mpsc::channel(source::QUEUE);
-    let contact = Contact { settings: &settings, metrics: metrics.clone(), sender };
-    let source = if saved.is_some() {
-        Err(contact)
-    } else {
-        tokio::select! {
-            started = contact.start(Persistence::Once) => Ok(started?),
-            () = stop.cancelled() => return Ok(()),
-        }
+    let Some((engine, source)) = begin(&settings, planning, backend.clone(), health, metrics, &stop).await? else {
+        return Ok(());
     };
-    let (cluster, saved) = saved.map(|saved| (saved.cluster, saved.desired)).unzip();
-    let engine = Engine {
-        planner: Planner::new(super::rules(planning, &settings.selection, capabilities)),
-        source: receiver,
-        backend: backend.clone(),
-        pace: Pace { reload_interval: settings.reload_interval },
-        saved,
-        last_good: LastGood::start(file, scope, cluster.flatten(), metrics.clone()),
-        health: health.clone(),
-        metrics,
-    };
-    let watch = LoopWatch::start(health)?;
-    let mut running = pin!(engine.run(stop.clone()).fuse());
-    let admin_gone = async {
-        serving.ended().await;
-        if stop.is_cancelled() { std::future::pending().await } else { gone("the health and metrics server") }
-    };
-    let failure = tokio::select! {
-        ended = &mut running => defect(&ended),
-        failure = follow(source) => Some(failure),
-        failure = admin_gone => Some(failure),
-    };
-    if let Some(failure) = failure {
-        stop.cancel();
-        if !running.is_terminated() {
-            running.await;
-        }
-        return Err(failure);
-    }
-    drop(watch);
+    run(engine, source, &serving, &stop).await?;
     if stop_proxy(settings.stop_proxy_on_exit) {
         let drain = settings.nginx.worker_shutdown_timeout.unwrap_or(DRAIN);
         tracing::info!("stopping the proxy: no new connections, those that exist may go on for {drain:?}");
@@ -112,6 +73,64 @@ pub async fn controller(
     }
     serving.ended().await;
     Ok(())
+}
+
+/// Reads the last good state, and contacts the source: at once where there is no such state, so that a failure ends LBEX before
+/// anything is changed; while the engine runs where there is one. `None`: LBEX was told to end meanwhile.
+async fn begin<'a>(
+    settings: &'a Settings,
+    planning: PlanSettings,
+    backend: Arc<dyn ProxyBackend>,
+    health: Arc<HealthState>,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<Option<(Engine, Source<'a>)>, Failure> {
+    let (file, scope) = (StateFile::below(&settings.nginx.prefix), Scope::new(settings));
+    let saved = read(file.clone(), scope.clone(), planning.clone(), metrics.clone()).await?;
+    let (sender, receiver) = mpsc::channel(source::QUEUE);
+    let contact = Contact { settings, metrics: metrics.clone(), sender };
+    let source = if saved.is_some() {
+        Source::ToContact(contact)
+    } else {
+        tokio::select! {
+            started = contact.start(Persistence::Once) => Source::Started(started?),
+            () = stop.cancelled() => return Ok(None),
+        }
+    };
+    let (cluster, saved) = saved.map(|saved| (saved.cluster, saved.desired)).unzip();
+    let engine = Engine {
+        planner: Planner::new(super::rules(planning, &settings.selection)),
+        source: receiver,
+        backend,
+        pace: Pace { reload_interval: settings.reload_interval },
+        saved,
+        last_good: LastGood::start(file, scope, cluster.flatten(), metrics.clone()),
+        health,
+        metrics,
+    };
+    Ok(Some((engine, source)))
+}
+
+/// Until LBEX is told to end (`Ok`), or a part of it that never should has ended.
+async fn run(engine: Engine, source: Source<'_>, serving: &Serving, stop: &CancellationToken) -> Result<(), Failure> {
+    let _watch = LoopWatch::start(engine.health.clone())?;
+    let mut running = pin!(engine.run(stop.clone()).fuse());
+    let admin = async {
+        serving.ended().await;
+        // It ends when told to as well.
+        if stop.is_cancelled() { std::future::pending().await } else { gone("the health and metrics server") }
+    };
+    let failure = tokio::select! {
+        ended = &mut running => defect(&ended),
+        failure = source.follow() => Some(failure),
+        failure = admin => Some(failure),
+    };
+    let Some(failure) = failure else { return Ok(()) };
+    stop.cancel();
+    if !running.is_terminated() {
+        running.await;
+    }
+    Err(failure)
 }
 
 /// Reads the last good state of the prefix.
@@ -125,7 +144,13 @@ async fn read(
     tokio::task::spawn_blocking(read).await.map_err(Failure::defect)
 }
 
-/// What it takes to contact the source.
+/// The source of objects.
+enum Source<'a> {
+    Started(SourceHandle),
+    ToContact(Contact<'a>),
+}
+
+/// What it takes to contact it.
 struct Contact<'a> {
     settings: &'a Settings,
     metrics: Arc<Metrics>,
@@ -138,19 +163,21 @@ impl Contact<'_> {
     }
 }
 
-/// Contacts the source, unless that is done, and returns when it has ended, or cannot begin.
-async fn follow(source: Result<SourceHandle, Contact<'_>>) -> Failure {
-    let started = match source {
-        Ok(source) => Ok(source),
-        Err(contact) => contact.start(Persistence::Forever).await,
-    };
-    match started {
-        Ok(mut source) => {
-            let ended = source.ended().await;
-            tracing::error!("the source of objects has ended: {ended:?}");
-            gone("the source")
+impl Source<'_> {
+    /// Contacts it, unless that is done. Returns when it cannot begin, or has ended, which it never should.
+    async fn follow(self) -> Failure {
+        let started = match self {
+            Self::Started(source) => Ok(source),
+            Self::ToContact(contact) => contact.start(Persistence::Forever).await,
+        };
+        match started {
+            Ok(mut source) => {
+                let ended = source.ended().await;
+                tracing::error!("the source of objects has ended: {ended:?}");
+                gone("the source")
+            }
+            Err(failure) => failure,
         }
-        Err(failure) => failure,
     }
 }
 

@@ -6,6 +6,7 @@ use lbex_backend_nginx::RenderOptions;
 use lbex_backend_nginx::binary::find;
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
+use lbex_core::settings::PlanSettings;
 use tokio::sync::mpsc;
 
 use super::rules;
@@ -20,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) async fn render(settings: Settings) -> Result<String, Failure> {
     let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
     let capabilities = lbex_backend_nginx::capabilities(&candidate);
-    let mut planner = Planner::new(rules(settings.planning.clone(), &settings.selection, capabilities));
+    let planning = PlanSettings { capabilities, ..settings.planning.clone() };
+    let mut planner = Planner::new(rules(planning, &settings.selection));
     take_in(&settings, &mut planner).await?;
     planner.plan();
     for (service, rejections) in planner.rejections() {

@@ -1,7 +1,7 @@
 //! The file: one JSON object with the format's version, a checksum, and the state. Replaced as a whole, never changed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::SavedState;
 
 /// The format that this LBEX writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// A file that is larger than this many bytes is none of LBEX's: 10,000 Services with 10 endpoints take 7 MB.
+/// A file that is larger than this many bytes is none of LBEX's: 10,000 Services with 10 endpoints take 5 MB.
 const LARGEST: u64 = 1 << 30;
 /// How many files that could not be used are kept.
 const KEPT: u32 = 3;
@@ -97,22 +97,42 @@ impl StateFile {
 
     /// Replaces it: written beside it, flushed, renamed, and the folder flushed. A folder that is missing is made.
     pub fn save(&self, state: &SavedState) -> io::Result<()> {
-        let bytes = encode(state)?;
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let temporary = self.path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        encode(state, file)?.sync_all()?;
         fs::rename(&temporary, &self.path)?;
         File::open(folder)?.sync_all()
     }
 }
 
-fn encode(state: &SavedState) -> io::Result<Vec<u8>> {
-    let state = serde_json::to_vec(state)?;
-    let head = format!("{{\"format\":{FORMAT},\"sha256\":\"{}\",\"state\":", checksum(&state));
-    Ok([head.as_bytes(), &state, b"}\n"].concat())
+/// Writes piece by piece: as one text the state would be the largest thing in LBEX's memory.
+fn encode<W: Write>(state: &SavedState, mut out: W) -> io::Result<W> {
+    write!(out, "{{\"format\":{FORMAT},\"state\":")?;
+    let mut state_out = BufWriter::with_capacity(64 * 1024, Summing { out, sum: Sha256::new() });
+    serde_json::to_writer(&mut state_out, state)?;
+    let Summing { mut out, sum } = state_out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    writeln!(out, ",\"sha256\":\"{:x}\"}}", sum.finalize())?;
+    Ok(out)
+}
+
+/// Sums up what is written.
+struct Summing<W> {
+    out: W,
+    sum: Sha256,
+}
+
+impl<W: Write> Write for Summing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.sum.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<SavedState, ReadError> {
@@ -123,15 +143,10 @@ fn decode(bytes: &[u8]) -> Result<SavedState, ReadError> {
     }
     let envelope: Envelope<'_> = serde_json::from_slice(bytes).map_err(damaged)?;
     let text = envelope.state.get();
-    if checksum(text.as_bytes()) != envelope.sha256 {
+    if format!("{:x}", Sha256::digest(text)) != envelope.sha256 {
         return Err(ReadError::Damaged("its checksum is not that of its contents".to_owned()));
     }
     let state: SavedState = serde_json::from_str(text).map_err(damaged)?;
     state.check().map_err(ReadError::Damaged)?;
     Ok(state)
-}
-
-/// SHA-256 in hexadecimal.
-fn checksum(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
 }

@@ -23,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(5);
 /// How often a failure that lasts is said again.
 const REMIND: Duration = Duration::from_secs(60);
+/// How often it is made sure that the file is there: somebody may have emptied the prefix.
+const LOOK: Duration = Duration::from_secs(30);
 /// How long the last write may take when LBEX ends.
 const FINISH: Duration = Duration::from_secs(2);
 /// How many changes may wait to be confirmed one delta by one; beyond, deltas are joined.
@@ -148,9 +150,10 @@ impl Writer {
                 return;
             }
             let waits = { self.shared.lock().is_unsaved() };
+            let until = if waits { earliest } else { Instant::now() + LOOK };
             tokio::select! {
                 () = self.shared.wake.notified() => {}
-                () = tokio::time::sleep_until(earliest), if waits => {}
+                () = tokio::time::sleep_until(until) => self.notice_absence().await,
             }
         }
     }
@@ -160,6 +163,15 @@ impl Writer {
         let known = self.shared.lock();
         let now = known.is_unsaved() && (due || known.finish);
         (now.then(|| known.confirmed.clone()), known.finish)
+    }
+
+    /// Has the file written again if it is gone.
+    async fn notice_absence(&self) {
+        let saved = { self.shared.lock().saved.is_some() };
+        if saved && matches!(tokio::fs::try_exists(self.file.path()).await, Ok(false)) {
+            tracing::warn!("{} is gone; writing it again", self.file.path().display());
+            self.shared.lock().saved = None;
+        }
     }
 
     /// Writes, and says when the next write may be.

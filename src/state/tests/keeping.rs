@@ -99,6 +99,19 @@ async fn a_disk_that_fails_is_counted_and_written_when_it_recovers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_somebody_removes_is_written_again() {
+    let prefix = tempfile::tempdir().unwrap();
+    let (file, last_good, _) = start(&prefix);
+    last_good.submitted(delta(1));
+    last_good.confirmed(1);
+    sleep(Duration::from_secs(60)).await;
+    std::fs::remove_dir_all(prefix.path().join("state")).unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(server_in(&file), Some(1));
+    last_good.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_that_wait_for_long_are_joined() {
     let prefix = tempfile::tempdir().unwrap();
     let (file, last_good, _) = start(&prefix);
