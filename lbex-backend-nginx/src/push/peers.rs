@@ -1,6 +1,6 @@
 //! Who asks. Any local user may send datagrams to the responder; only NGINX's sockets count.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ const MOST: usize = 1024;
 
 /// How often `/proc/net` is read because of sockets that are not known, at the most.
 const EVERY: Duration = Duration::from_millis(20);
+
+/// The same to see whether sockets are still there.
+const GONE_EVERY: Duration = Duration::from_millis(50);
 
 /// For how long what was found out about a socket holds: its port may have another owner then.
 const LASTS: Duration = Duration::from_secs(30);
@@ -21,13 +24,14 @@ pub(super) struct Peers {
     /// What is known: since when, and whether it is NGINX's.
     known: HashMap<SocketAddr, (Duration, bool)>,
     looked: Option<Duration>,
+    looked_for_gone: Option<Duration>,
     read: fn(SocketAddr) -> Owner,
 }
 
 impl Peers {
     /// Sockets of these users count.
     pub(super) fn new(users: Vec<u32>) -> Self {
-        Self { users, known: HashMap::new(), looked: None, read: owner_of }
+        Self { users, known: HashMap::new(), looked: None, looked_for_gone: None, read: owner_of }
     }
 
     /// Whether a datagram from there is NGINX's. One from a socket that there was no time to look at yet is not; NGINX repeats it.
@@ -57,6 +61,18 @@ impl Peers {
         }
         self.known.insert(from, (now, is));
         is
+    }
+
+    /// Those of these sockets that are not there any more: a worker was killed. Says of none where it was asked just before; who asks
+    /// does so again.
+    pub(super) fn gone(&mut self, now: Duration, doubted: BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
+        if doubted.is_empty() || self.looked_for_gone.is_some_and(|at| at + GONE_EVERY > now) {
+            return Vec::new();
+        }
+        self.looked_for_gone = Some(now);
+        let gone: Vec<_> = doubted.into_iter().filter(|from| (self.read)(*from) == Owner::Nobody).collect();
+        self.known.retain(|from, _| !gone.contains(from));
+        gone
     }
 }
 
@@ -137,6 +153,18 @@ mod tests {
             assert!(!peers.is_nginx(second * u32::from(port), from(port)));
         }
         assert!(peers.known.len() <= MOST);
+    }
+
+    #[test]
+    fn a_socket_that_is_closed_is_gone() {
+        let [open, closed] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        let [stays, goes] = [&open, &closed].map(|socket| socket.local_addr().expect("an address"));
+        let mut peers = Peers::new(Vec::new());
+        let second = Duration::from_secs(1);
+        assert_eq!(peers.gone(second, [stays, goes].into()), []);
+        drop(closed);
+        assert_eq!(peers.gone(second, [stays, goes].into()), [], "so soon");
+        assert_eq!(peers.gone(second * 2, [stays, goes].into()), [goes]);
     }
 
     #[test]
