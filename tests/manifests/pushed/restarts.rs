@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::lbex::Lbex;
-use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::nginx::{Nginx, NginxProcess};
 use lbex_test_harness::ports::free_ports;
 use lbex_test_harness::wait::{SOON, eventually};
 
@@ -12,8 +12,8 @@ use super::{Counts, on_nginx};
 use crate::capacity::raise_file_limit;
 use crate::support::{Manifests, at, pods, pods_slice, servers, tcp_reaches, udp_reaches};
 
-/// Connections that stay over everything.
-const HELD: usize = 500;
+/// Connections that stay over an upgrade.
+const HELD: usize = 1_000;
 
 async fn start(manifests: &Manifests, home: &Scratch, nginx: Nginx, flags: &[&str]) -> Result<Lbex> {
     let lbex =
@@ -43,26 +43,37 @@ async fn another_nginx(_: Nginx) -> Result<()> {
     let places = [at(ports[0]), at(ports[1])];
     let mut lbex = start(&manifests, &home, Nginx::Stock, &[]).await?;
     tcp_reaches(places[0], &["a", "b"]).await?;
-    let mut held = Held::default();
-    held.hold_tcp(places[0], "a", HELD).await?;
     let mut load = Load::tcp(&places);
-    load.goes_on(20).await?;
-    for (round, nginx) in [Nginx::Embedded, Nginx::Stock].into_iter().enumerate() {
+    for (moving, nginx) in [(2, Nginx::Embedded), (1, Nginx::Stock)] {
+        let mut held = Held::default();
+        held.hold_tcp(places[0], "a", HELD).await?;
+        load.goes_on(20).await?;
         lbex.terminate().await?;
         lbex = start(&manifests, &home, nginx, &[]).await?;
-        let upgrades = lbex.metric("lbex_apply_duration_seconds_count", &[("action", "upgraded")]).await?;
-        ensure!(upgrades == Some(1.0), "{nginx:?}: {upgrades:?} upgrades");
+        eventually("NGINX is upgraded in place", SOON, || async {
+            let upgrades = lbex.metric("lbex_apply_duration_seconds_count", &[("action", "upgraded")]).await?;
+            ensure!(upgrades == Some(1.0), "{nginx:?}: {upgrades:?} upgrades; {}", lbex.log_tail());
+            Ok(())
+        })
+        .await?;
         load.goes_on(20).await?;
-        held.check().await.with_context(|| format!("after the upgrade to {nginx:?}"))?;
         let before = Counts::of(&lbex).await?;
-        put(2 - round)?;
+        put(moving)?;
         for place in places {
-            tcp_reaches(place, &["a", servers[2 - round].name()]).await?;
-            udp_reaches(place, &["a", servers[2 - round].name()]).await?;
+            tcp_reaches(place, &["a", servers[moving].name()]).await?;
+            udp_reaches(place, &["a", servers[moving].name()]).await?;
         }
         before.only_pushed(&lbex, 1).await?;
+        held.check().await.with_context(|| format!("after the upgrade to {nginx:?}"))?;
+        // There is no further upgrade before the NGINX of the last one has ended.
+        drop(held);
+        eventually("one master is left", SOON, || async {
+            let masters = lbex.nginx_processes().into_iter().filter(NginxProcess::is_master).count();
+            ensure!(masters == 1, "{masters} masters");
+            Ok(())
+        })
+        .await?;
     }
-    held.check().await?;
     let served = load.finish().await?;
     eprintln!("{served} clients came meanwhile");
     Ok(())
