@@ -186,7 +186,8 @@ fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, 
             feed.confirmed(report.generation);
             health.set_ready(true, "");
         }
-        Progress::Pushed => {}
+        Progress::Pushed(Some(generation)) => feed.confirmed(generation),
+        Progress::Pushed(None) => {}
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
 }
