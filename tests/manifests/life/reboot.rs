@@ -141,6 +141,53 @@ async fn catches_up(nginx: Nginx) -> Result<()> {
     Ok(())
 }
 
+/// Somebody restarts NGINX while LBEX is away, and LBEX comes back without its source: an NGINX that has to ask for its endpoints gets
+/// the last good ones. One that goes on as it was is not told anything older than what it has.
+#[tokio::test]
+async fn an_nginx_that_was_restarted_meanwhile_gets_the_last_good_endpoints() -> Result<()> {
+    let (port, servers) = (free_ports(1)?[0], servers(2)?);
+    let (web, slice) = (pods("web", port), pods_slice("web", &servers));
+    let mut world = World::start(Nginx::Embedded, [&web as _, &slice as _]).await?;
+    saved(&world.lbex, &["web"]).await?;
+    world.lbex.kill().await?;
+    let folder = unmount(&world.manifests)?;
+
+    world.lbex.start_again()?;
+    ready(&world.lbex).await?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    assert!(applies(&world.lbex, "started").await? < 0.5);
+    assert_eq!(
+        world.lbex.metric("lbex_push_names", &[("state", "current")]).await?,
+        Some(0.0),
+        "it has nothing to say"
+    );
+    world.lbex.kill().await?;
+
+    // As an operator, or a supervisor, would.
+    let prefix = world.lbex.prefix().to_owned();
+    let nginx = async |arguments: &[&str]| {
+        let mut nginx = tokio::process::Command::new(prefix.join("bin/nginx"));
+        nginx.arg("-p").arg(&prefix).args(["-c", "conf/nginx.conf"]).args(arguments).current_dir(&prefix);
+        let status = nginx.status().await?;
+        ensure!(status.success(), "nginx {arguments:?}: {status}");
+        Ok(())
+    };
+    nginx(&["-s", "stop"]).await?;
+    eventually("NGINX is gone", SOON, || async {
+        let left = world.lbex.nginx_processes();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await?;
+    nginx(&[]).await?;
+    world.lbex.start_again()?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    ready(&world.lbex).await?;
+    assert!(applies(&world.lbex, "started").await? < 0.5, "it is the one that was started by hand");
+    std::fs::rename(&folder, world.manifests.path())?;
+    Ok(())
+}
+
 /// What cannot be used is told and set aside; without a source LBEX then ends, with one it goes on as if nothing had been saved.
 #[tokio::test]
 async fn a_state_that_is_damaged_is_set_aside() -> Result<()> {
