@@ -14,9 +14,10 @@ pub mod limits;
 pub mod prefix;
 pub mod probe;
 pub mod process;
+pub mod push;
 pub mod render;
 
-pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
+pub use backend::{EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
 
 use binary::Candidate;
 use lbex_core::backend::Capabilities;
