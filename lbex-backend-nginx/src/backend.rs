@@ -6,6 +6,7 @@ mod choose;
 mod live;
 mod observe;
 mod options;
+mod patience;
 mod put;
 mod refuse;
 mod state;
@@ -24,7 +25,7 @@ use lbex_core::names::ServiceKey;
 use lbex_core::settings::Reserved;
 use tokio::sync::Mutex;
 
-use crate::binary::{NginxBinary, Origin};
+use crate::binary::{Candidate, NginxBinary};
 use crate::check::Checker;
 use crate::files::ConfigFiles;
 use crate::prefix::Prefix;
@@ -65,17 +66,8 @@ const MOST_REFUSALS: usize = 8;
 #[async_trait]
 impl ProxyBackend for NginxBackend {
     fn capabilities(&self) -> Capabilities {
-        let origin = match self.binary.origin {
-            Origin::Embedded => "embedded".to_owned(),
-            Origin::System => self.binary.path.display().to_string(),
-        };
-        Capabilities {
-            description: format!("NGINX {} ({origin})", self.binary.version),
-            least_time: self.binary.capabilities.least_time,
-            dns_servers: true,
-            live_servers: self.pusher.is_some(),
-            drains: false,
-        }
+        let capabilities = crate::capabilities(&Candidate::System(self.binary.clone()));
+        Capabilities { live_servers: self.pusher.is_some(), ..capabilities }
     }
 
     fn reserved(&self) -> Vec<Reserved> {
@@ -103,8 +95,11 @@ impl ProxyBackend for NginxBackend {
 
     async fn observe(&self) -> Result<Observed, BackendError> {
         self.trim_log();
+        let seen = self.look_at_nginx().await?;
         let push = self.pusher.as_ref().map(|pusher| pusher.observed());
-        Ok(Observed { push, ..self.look_at_nginx().await })
+        // What was not taken wants another apply.
+        let in_step = seen.in_step && !self.pusher.as_ref().is_some_and(|pusher| pusher.is_late());
+        Ok(Observed { in_step, push, ..seen })
     }
 
     async fn stop(&self, drain: Duration) -> Result<(), BackendError> {
@@ -119,7 +114,7 @@ impl NginxBackend {
     /// Makes NGINX serve what is wanted, without those Services that it refuses.
     async fn serve(&self, state: &mut State, desired: &DesiredState) -> Result<ApplyReport, BackendError> {
         let running = self.look(state).await?;
-        let host = self.host(state, running.as_ref())?;
+        let host = self.host(state, running.as_ref());
         let mut trial = Trial::new();
         let mut refusals = 0;
         let (choice, main, action) = loop {
@@ -156,7 +151,11 @@ impl NginxBackend {
     ) -> BTreeSet<ServiceKey> {
         let Some(pusher) = &self.pusher else { return BTreeSet::new() };
         let all = matches!(action, Action::Started | Action::Upgraded);
-        let late = pusher.applied(state.good.iter().filter(|(key, _)| all || changed.contains(*key))).await;
+        let parts = state.good.iter().filter(|(key, _)| all || changed.contains(*key));
+        let late = match action {
+            Action::Unchanged => pusher.applied_as_before(parts).await,
+            _ => pusher.applied(parts).await,
+        };
         if let Some(begin) = state.new_workers.take() {
             pusher.retire_before(begin);
         }

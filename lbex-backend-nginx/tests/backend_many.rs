@@ -21,7 +21,7 @@ const PER_SERVICE: usize = 100;
 /// As many as the host allows, up to 5,000; with 10 servers each.
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_upstreams_with_ten_servers_start_and_change() {
-    let limit = raise_file_limit(8192).expect("asked");
+    let limit = raise_file_limit(8192);
     let many = usize::try_from(limit.soft.saturating_sub(1024).min(5000)).expect("a number");
     // The system's, where there is one: older ones need more memory for an upstream.
     let choice = nginxes().pop().expect("an NGINX");

@@ -204,7 +204,8 @@ pub trait ProxyBackend: Send + Sync {
     /// (all of it in the first), without what was pushed. Idempotent. Returns when the data plane confirms it.
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError>;
 
-    /// Looks at the proxy, changing nothing. Called every few seconds; answers within one.
+    /// Looks at the proxy, changing nothing. Called every second; answers within one. An error says that there was no answer (the
+    /// host is busy, or the proxy hangs): it counts only when several come in a row.
     async fn observe(&self) -> Result<Observed, BackendError>;
 
     /// Ends the proxy: no new connections, those that exist may go on for `drain` at the most. Without a call the proxy goes on

@@ -1,6 +1,7 @@
 //! A backend for tests of the loop and of the driver.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(super) struct Scripted {
     pub(super) takes: Duration,
     pub(super) script: Mutex<Vec<Answer>>,
     pub(super) observed: Mutex<Observed>,
+    /// Looks get no answer.
+    pub(super) silent: AtomicBool,
     pub(super) calls: Mutex<Vec<Call>>,
     /// When each push came, and the generation that it led to.
     pub(super) pushes: Mutex<Vec<(Duration, u64)>>,
@@ -51,6 +54,7 @@ impl Scripted {
             takes: Duration::ZERO,
             script: Mutex::default(),
             observed: Mutex::new(Observed { healthy: true, in_step: true, ..Observed::default() }),
+            silent: AtomicBool::new(false),
             calls: Mutex::default(),
             pushes: Mutex::default(),
             push_takes: Duration::ZERO,
@@ -95,6 +99,9 @@ impl ProxyBackend for Scripted {
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(BackendError::Retry("it does not answer".to_owned()));
+        }
         Ok(self.observed.lock().unwrap().clone())
     }
 

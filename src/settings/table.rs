@@ -186,8 +186,8 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "WHICH",
         default: Some("auto"),
         group: Group::Proxy,
-        help: "Which NGINX: embedded (the one inside this binary), system (nginx from PATH), the path of one, or auto: embedded \
-               where this build has it, else system",
+        help: "Which NGINX: embedded (the one inside this binary), system (nginx from PATH, then from /usr/sbin and other usual \
+               folders), the path of one, or auto: embedded where this build has it, else system",
         allowed: "auto, embedded, system, or a path with a '/' in it",
         ..BASE
     },

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ fn patience(immediate: bool, names: usize) -> Duration {
     let least = Duration::from_secs(if immediate { 2 } else { 5 });
     least + Duration::from_millis(u64::try_from(names).unwrap_or(u64::MAX).min(60_000))
 }
+
+/// How long an NGINX that LBEX has adopted may take to ask: it repeats its questions every five seconds.
+const ADOPTED: Duration = Duration::from_secs(12);
 
 /// The servers of all Services, and who answers NGINX's questions for them.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ struct Live {
     room: u64,
     /// Services that did not get their servers in time since the last `apply`.
     late: BTreeSet<ServiceKey>,
+    /// Names that an adopted NGINX has not asked for yet are being waited for.
+    waiting: bool,
 }
 
 #[derive(Debug)]
@@ -94,8 +100,14 @@ impl Live {
 
 impl Pusher {
     /// Answers at `wanted`, where a running NGINX asks, or elsewhere.
-    pub(super) fn open(dialect: PushDialect, wanted: Option<SocketAddr>, users: Vec<u32>) -> io::Result<Self> {
-        let responder = Responder::open(&ResponderOptions { wanted, pace: Pace::new(dialect.immediate), users })?;
+    pub(super) fn open(
+        dialect: PushDialect,
+        wanted: Option<SocketAddr>,
+        users: Vec<u32>,
+        kept: PathBuf,
+    ) -> io::Result<Self> {
+        let pace = Pace::new(dialect.immediate);
+        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept) })?;
         Ok(Self { responder: Arc::new(responder), immediate: dialect.immediate, live: Mutex::default() })
     }
 
@@ -161,6 +173,11 @@ impl Pusher {
         std::mem::take(&mut self.live().late)
     }
 
+    /// Whether there are any.
+    pub(super) fn is_late(&self) -> bool {
+        !self.live().late.is_empty()
+    }
+
     /// A Service's part is to become this one.
     pub(super) fn wants(&self, key: &ServiceKey, part: &Arc<Part>) {
         if let Some(known) = self.live().services.get_mut(key) {
@@ -208,15 +225,40 @@ impl Pusher {
         &self,
         parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
     ) -> BTreeSet<ServiceKey> {
-        let names = parts
-            .into_iter()
-            .flat_map(|(key, part)| part.groups.iter().map(|group| ServerName { service: key.clone(), group: *group }));
-        let names: Vec<ServerName> = names.collect();
+        let names = names(parts);
         self.responder.applied(&names, patience(self.immediate, names.len())).await
+    }
+
+    /// The same for an NGINX that goes on as it was. What it has not asked this LBEX for yet it will ask for within seconds; that is
+    /// watched and not waited for.
+    pub(super) async fn applied_as_before<'a>(
+        self: &Arc<Self>,
+        parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
+    ) -> BTreeSet<ServiceKey> {
+        let (asked, unasked): (Vec<ServerName>, Vec<ServerName>) =
+            names(parts).into_iter().partition(|name| self.responder.was_asked(name));
+        if !unasked.is_empty() && !std::mem::replace(&mut self.live().waiting, true) {
+            let this = self.clone();
+            tokio::spawn(async move {
+                let late = this.responder.applied(&unasked, ADOPTED).await;
+                let mut live = this.live();
+                live.waiting = false;
+                live.late.extend(late);
+            });
+        }
+        self.responder.applied(&asked, patience(self.immediate, asked.len())).await
     }
 
     /// Workers from before then only finish their connections.
     pub(super) fn retire_before(&self, before: Instant) {
         self.responder.retire_before(before);
     }
+}
+
+/// The names that NGINX asks for because of these parts.
+fn names<'a>(parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>) -> Vec<ServerName> {
+    let of_part = |(key, part): (&'a ServiceKey, &'a Arc<Part>)| {
+        part.groups.iter().map(|group| ServerName { service: key.clone(), group: *group })
+    };
+    parts.into_iter().flat_map(of_part).collect()
 }

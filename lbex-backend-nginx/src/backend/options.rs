@@ -94,9 +94,8 @@ impl NginxBackend {
         }
         let layout = prefix.layout().clone();
         let binary = candidate.install(&layout).await?;
-        let files = ConfigFiles::new(layout.clone());
         let dialect = Dialect::of(binary.version, binary.capabilities);
-        let (dialect, pusher) = open_pusher(options.endpoint_updates, &binary, dialect, &files).await?;
+        let (dialect, pusher) = open_pusher(options.endpoint_updates, &binary, dialect, &layout).await?;
         let input = MainInput {
             made_for: made_for(&Candidate::System(binary.clone())),
             modules: binary.stream.modules_to_load().into_iter().map(PathBuf::from).collect(),
@@ -108,8 +107,8 @@ impl NginxBackend {
         };
         Ok(Self {
             checker: Checker::new(binary.clone(), &layout)?,
-            nginx: Nginx::new(layout),
-            files,
+            nginx: Nginx::new(layout.clone()),
+            files: ConfigFiles::new(layout),
             pusher,
             templates: Arc::new(Templates::new()?),
             input,
@@ -139,7 +138,7 @@ async fn open_pusher(
     updates: EndpointUpdates,
     binary: &NginxBinary,
     dialect: Dialect,
-    files: &ConfigFiles,
+    layout: &Layout,
 ) -> Result<(Dialect, Option<Arc<Pusher>>), OpenError> {
     let pushing = dialect.pushing(binary.capabilities);
     let push = match (updates, pushing.push) {
@@ -150,13 +149,13 @@ async fn open_pusher(
         (EndpointUpdates::Push, None) => return Err(OpenError::NoPush { binary: binary.to_string() }),
         (_, Some(push)) => push,
     };
-    let files = files.clone();
+    let files = ConfigFiles::new(layout.clone());
     // Where a running NGINX asks already.
     let stored = proc::blocking(move || files.stored_main()).await;
     let stored =
         stored.inspect_err(|error| tracing::warn!(%error, "it is not known where a running NGINX asks for endpoints"));
     let wanted = stored.ok().flatten().and_then(|stored| MainFile::resolver_in(&stored.text));
-    match Pusher::open(push, wanted, worker_users()) {
+    match Pusher::open(push, wanted, worker_users(), layout.questions()) {
         Ok(pusher) => {
             let when = if push.immediate { "at once" } else { "within a second" };
             tracing::info!("endpoint changes reach NGINX {when}, without a reload (it asks {})", pusher.address());

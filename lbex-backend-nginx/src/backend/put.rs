@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lbex_core::backend::{Action, BackendError};
 use lbex_core::names::ServiceKey;
-use nix::sys::resource::{Resource, getrlimit};
 
 use super::NginxBackend;
 use super::choose::{Choice, in_the_way_of_themselves};
+use super::patience;
 use super::refuse::retry;
 use super::state::State;
 use super::warm::Warm;
@@ -17,11 +17,10 @@ use crate::check::{Complaint, complaints};
 use crate::confirm::Confirmed;
 use crate::files::Stored;
 use crate::limits::{Host, Shortage, limits, wanted_files};
-use crate::process::{Master, ProcessError, StartOptions, proc, raise_file_limit};
+use crate::process::{
+    FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
+};
 use crate::render::{Claim, MainFile, Part, zone_size};
-
-/// How long a start or reload may take until it is confirmed. 5,000 upstreams take up to 3 s; a port that is taken 2.5 s.
-const TAKE_OVER: Duration = Duration::from_secs(30);
 
 /// The NGINX that runs.
 #[derive(Debug)]
@@ -107,15 +106,14 @@ impl NginxBackend {
         Running { master, generation, parts, claims, pids, other_binary }
     }
 
-    /// What the host allows, after this process's limit was raised to what is wanted.
-    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Result<Host, BackendError> {
-        let own = raise_file_limit(wanted_files(state.demand(), self.cpus).next_multiple_of(1024)).map_err(retry)?;
-        let theirs = running.and_then(|running| file_limit_of(running.master.id.pid));
-        let (soft, hard) = theirs.unwrap_or((own.soft, own.hard));
-        let (_, may) = getrlimit(Resource::RLIMIT_NOFILE).map_err(retry)?;
+    /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
+    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Host {
+        let wanted = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
+        let own = raise_file_limit(wanted);
+        let theirs = running.and_then(|running| raise_limit_of_master(running.master.id, wanted)).unwrap_or(own);
         // Workers of root raise their own limit.
-        let worker = if nix::unistd::geteuid().is_root() { hard.max(may) } else { hard };
-        Ok(Host { cpus: self.cpus, master: soft, worker })
+        let worker = if nix::unistd::geteuid().is_root() { theirs.hard.max(own.hard) } else { theirs.hard };
+        Host { cpus: self.cpus, master: theirs.soft, worker }
     }
 
     /// The main file of a choice.
@@ -175,7 +173,7 @@ impl NginxBackend {
     ) -> Result<Action, ProcessError> {
         self.place(main).await?;
         match running {
-            None => self.start(state, main).await,
+            None => self.start(state, choice, main).await,
             Some(running) => self.change(state, choice, main, running, host).await,
         }
     }
@@ -199,7 +197,7 @@ impl NginxBackend {
             }
         }
         self.place(main).await?;
-        self.reload(state, main).await?;
+        self.reload(state, choice, main).await?;
         Ok(action)
     }
 
@@ -209,12 +207,12 @@ impl NginxBackend {
         placed.map_err(|error| ProcessError::Io { verb: error.verb, path: error.path, source: error.source })
     }
 
-    async fn reload(&self, state: &mut State, main: &MainFile) -> Result<Confirmed, ProcessError> {
+    async fn reload(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Confirmed, ProcessError> {
         state.new_workers = Some(Instant::now());
-        self.nginx.reload(&main.generation, TAKE_OVER).await
+        self.nginx.reload(&main.generation, patience::take_over(choice)).await
     }
 
-    async fn start(&self, state: &mut State, main: &MainFile) -> Result<Action, ProcessError> {
+    async fn start(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Action, ProcessError> {
         let now = Instant::now();
         if let Some(pause) = state.starts.pause(now) {
             tracing::warn!(?pause, "NGINX ended again and again; waiting before it is started once more");
@@ -222,7 +220,8 @@ impl NginxBackend {
         }
         state.starts.started(Instant::now());
         let open_files = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
-        let options = StartOptions { open_files, generation: main.generation.clone(), limit: TAKE_OVER };
+        let options =
+            StartOptions { open_files, generation: main.generation.clone(), limit: patience::take_over(choice) };
         let started = self.nginx.start(&self.binary, &options).await?;
         tracing::info!(pid = started.master.id.pid, took = ?started.took, nginx = %self.binary, "NGINX started");
         Ok(Action::Started)
@@ -238,13 +237,13 @@ impl NginxBackend {
     ) -> Result<Action, ProcessError> {
         if running.other_binary {
             state.new_workers = Some(Instant::now());
-            match self.nginx.upgrade(&self.binary, &main.generation, TAKE_OVER).await {
+            match self.nginx.upgrade(&self.binary, &main.generation, patience::take_over(choice)).await {
                 Ok(_) => return Ok(Action::Upgraded),
                 Err(error) => tracing::warn!(%error, "NGINX goes on with the binary it has"),
             }
         }
         self.make_way(state, choice, main, running, host).await?;
-        let confirmed = self.reload(state, main).await?;
+        let confirmed = self.reload(state, choice, main).await?;
         tracing::info!(generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
     }
@@ -271,7 +270,7 @@ impl NginxBackend {
             source: std::io::Error::other(error.to_string()),
         })?;
         self.place(&between).await?;
-        self.reload(state, &between).await?;
+        self.reload(state, &without, &between).await?;
         self.place(main).await
     }
 
@@ -331,12 +330,16 @@ fn claims<'a>(parts: impl IntoIterator<Item = &'a Part>) -> BTreeSet<Claim> {
     parts.into_iter().flat_map(|part| part.claims.iter().copied()).collect()
 }
 
-/// Soft and hard limit of open files of a running process.
-fn file_limit_of(pid: i32) -> Option<(u64, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let mut words = line.split_ascii_whitespace();
-    let mut number =
-        || words.next().and_then(|word| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() });
-    Some((number()?, number()?))
+/// Raises the limit of a master that was started when there was less to serve, or by an LBEX that might do less. The workers of the
+/// next reload get theirs from it.
+fn raise_limit_of_master(master: ProcessId, wanted: u64) -> Option<FileLimit> {
+    let limit = raise_file_limit_of(master, wanted)?;
+    if limit.soft > limit.before {
+        let FileLimit { before, soft, .. } = limit;
+        tracing::info!(
+            pid = master.pid,
+            "the running NGINX may open {soft} files per process instead of {before}; {wanted} are wanted"
+        );
+    }
+    Some(limit)
 }

@@ -10,6 +10,7 @@ use lbex_core::names::ServiceKey;
 
 use super::NginxBackend;
 use super::choose::Choice;
+use super::patience;
 use super::put::Running;
 use super::refuse::retry;
 use super::state::State;
@@ -64,7 +65,7 @@ impl NginxBackend {
                 .filter(|(key, part)| choice.parts.get(key).is_some_and(|chosen| chosen.claims == part.claims)),
         );
         let main = self.main_file(state, &before, host)?;
-        match self.check_text(&main.text).await.map_err(retry)? {
+        match self.check_text(&main.text, patience::check(&before)).await.map_err(retry)? {
             Ok(()) => Ok(Some(Warm { main, services })),
             Err(complaint) => {
                 tracing::warn!(complaint = %complaint.message, "NGINX refuses to begin with addresses; it begins with none");

@@ -243,6 +243,14 @@ impl Asker {
         open.min()
     }
 
+    /// Its questions that wait.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u16, Family)> {
+        Family::BOTH.into_iter().zip(&self.slots).filter_map(|(family, slot)| match slot {
+            Slot::Open { id, .. } => Some((*id, family)),
+            _ => None,
+        })
+    }
+
     /// Until when the second question of its round is waited for, if it is.
     pub(super) fn alone_until(&self) -> Option<Duration> {
         match &self.slots {

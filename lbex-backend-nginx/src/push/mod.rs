@@ -6,6 +6,7 @@
 //! the protocol; [`name`] says what is asked for.
 
 mod asker;
+mod kept;
 #[cfg(test)]
 mod model;
 pub mod name;
@@ -19,6 +20,7 @@ pub mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -43,6 +45,8 @@ pub struct ResponderOptions {
     pub pace: Pace,
     /// Users that NGINX's workers may run as: nobody else is answered.
     pub users: Vec<u32>,
+    /// Where the questions that wait are kept over a restart of LBEX: NGINX repeats them every five seconds only.
+    pub kept: Option<PathBuf>,
 }
 
 /// Answers NGINX's questions for the addresses of upstream servers, until it is dropped.
@@ -51,6 +55,7 @@ pub struct Responder {
     shared: Arc<Shared>,
     address: SocketAddr,
     running: Option<(watch::Sender<()>, JoinHandle<()>)>,
+    kept: Option<PathBuf>,
 }
 
 /// What the thread and the callers share.
@@ -91,9 +96,13 @@ impl Responder {
             unsent: AtomicU64::new(0),
         });
         let address = sockets.address;
+        let mut peers = peers::Peers::new(options.users.clone());
+        if let Some(path) = &options.kept {
+            kept::ask_again(path, address, &shared, &mut peers);
+        }
         let (running, stop) = watch::channel(());
-        let thread = serve::start(shared.clone(), sockets, peers::Peers::new(options.users.clone()), stop)?;
-        Ok(Self { shared, address, running: Some((running, thread)) })
+        let thread = serve::start(shared.clone(), sockets, peers, stop)?;
+        Ok(Self { shared, address, running: Some((running, thread)), kept: options.kept.clone() })
     }
 
     /// Where it answers, by UDP and TCP.
@@ -150,6 +159,11 @@ impl Responder {
         services.iter().filter(|service| !table.is_current(service)).cloned().collect()
     }
 
+    /// Whether NGINX has asked for a name.
+    pub fn was_asked(&self, name: &ServerName) -> bool {
+        self.shared.lock().was_asked(name)
+    }
+
     /// Who first asked before `before` belongs to workers that only finish their connections: it is told once more, and then asks
     /// every few minutes only.
     pub fn retire_before(&self, before: Instant) {
@@ -173,6 +187,9 @@ impl Drop for Responder {
             drop(running);
             if thread.join().is_err() {
                 tracing::error!("the thread that answers NGINX's questions for endpoints had panicked");
+            }
+            if let Some(path) = &self.kept {
+                kept::keep(path, self.address, &self.shared);
             }
         }
     }

@@ -318,6 +318,28 @@ impl Table {
         entries.filter(|entry| entry.asked).all(Entry::is_current)
     }
 
+    /// Whether NGINX has asked for a name.
+    pub fn was_asked(&self, name: &ServerName) -> bool {
+        let entry = self.services.get(&name.service).and_then(|known| known.entries.get(&name.group));
+        entry.is_some_and(|entry| entry.asked)
+    }
+
+    /// The questions that wait, with who asked them.
+    pub fn open_questions(&self) -> Vec<(SocketAddr, Question)> {
+        let mut questions = Vec::new();
+        for (service, known) in &self.services {
+            for (group, entry) in &known.entries {
+                let name = ServerName { service: service.clone(), group: *group };
+                for asker in entry.askers.iter().filter(|asker| !asker.retired) {
+                    let open = asker.open();
+                    questions
+                        .extend(open.map(|(id, family)| (asker.from, Question { id, name: name.clone(), family })));
+                }
+            }
+        }
+        questions
+    }
+
     /// Makes `waiter` wait for what of these Services NGINX has not applied. A name that it has never asked for counts too.
     pub fn await_all<'a>(&mut self, names: impl IntoIterator<Item = &'a ServerName>, waiter: &Arc<Waiter>) {
         for name in names {
