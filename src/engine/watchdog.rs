@@ -43,6 +43,7 @@ pub(super) fn start(
                 Ok(observed) => {
                     misses = 0;
                     metrics.observed(Some(&observed));
+                    tell.send_replace(Some(observed.healthy));
                     (observed.healthy, observed.detail, observed.in_step)
                 }
                 Err(why) => {
