@@ -110,7 +110,7 @@ impl LastGood {
         self.task.is_finished()
     }
 
-    /// Writes what is not saved yet, for [`FINISH`] at the most, and ends.
+    /// Writes what is not saved yet, for two seconds at the most, and ends.
     pub async fn finish(mut self) {
         self.shared.lock().finish = true;
         self.shared.wake.notify_one();
