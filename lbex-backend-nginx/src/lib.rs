@@ -17,7 +17,7 @@ pub mod process;
 pub mod push;
 pub mod render;
 
-pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
+pub use backend::{EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
 
 use binary::{Candidate, Origin};
 use lbex_core::backend::Capabilities;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bench::{Bench, answers, both, named, to};
 use common::{change, key, nginxes, on, service, tcp, udp};
-use lbex_backend_nginx::{NginxBackend, NginxOptions};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions};
 use lbex_core::backend::{Action, Instead, ProxyBackend};
 use net::{ask_tcp, eventually, free_everywhere, free_port, is_alive, own_address, read_name, server};
 use nix::sys::signal::{Signal, kill};
@@ -198,8 +198,12 @@ async fn a_stopped_worker_is_seen_among_others_and_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_lbex_on_the_prefix_is_refused() {
     let bench = Bench::open(nginxes().remove(0)).await;
-    let options =
-        NginxOptions { choice: bench.choice.clone(), prefix: bench.prefix.clone(), worker_shutdown_timeout: None };
+    let options = NginxOptions {
+        choice: bench.choice.clone(),
+        prefix: bench.prefix.clone(),
+        worker_shutdown_timeout: None,
+        endpoint_updates: EndpointUpdates::default(),
+    };
     let error = NginxBackend::open(options).await.expect_err("refused").to_string();
     assert!(error.contains(&std::process::id().to_string()), "{error}");
     assert!(bench.backend().capabilities().description.starts_with("NGINX 1."));

@@ -154,6 +154,7 @@ fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState) 
             problems.reported(&report.refused);
             health.set_ready(true, "");
         }
+        Progress::Pushed => {}
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
 }

@@ -49,7 +49,7 @@ pub async fn controller(
         backend: capabilities.description.clone(),
     }));
     let mut planning = settings.planning.clone();
-    planning.reserved.extend(reserved(&admin));
+    planning.reserved.extend(reserved(&admin).into_iter().chain(backend.reserved()));
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
 

@@ -38,6 +38,7 @@ pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
         candidate,
         prefix: settings.nginx.prefix,
         worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
+        endpoint_updates: settings.nginx.endpoint_updates,
     };
     let files = lbex_backend_nginx::render_only(planner.desired(), &options).map_err(Failure::usage)?;
     let text = files.iter().fold(String::new(), |stream, (name, text)| stream + "# file: " + name + "\n" + text + "\n");

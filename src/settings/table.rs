@@ -221,12 +221,13 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "endpoint-updates",
-        kind: Kind::Choice(&["auto", "reload"]),
+        kind: Kind::Choice(&["auto", "push", "reload"]),
         value_name: "HOW",
         default: Some("auto"),
         group: Group::Proxy,
-        help: "How changes of endpoints reach the proxy. In this version auto and reload are the same; push is not in it yet",
-        allowed: "auto or reload",
+        help: "How changes of endpoints reach NGINX. push: without a reload, at once with the embedded NGINX, within a second with \
+               another from 1.27.3. reload: by reload. auto: push where NGINX can",
+        allowed: "auto, push or reload",
         ..BASE
     },
     Setting {

@@ -120,7 +120,6 @@ fn not_in_this_version_yet() -> Result<()> {
         "--plugin-dir=/opt",
         "--backend-config=/opt/config.json",
         "--nginx-plus-api=http://127.0.0.1:8080",
-        "--endpoint-updates=push",
     ];
     for flag in flags {
         let name = flag.split('=').next().unwrap_or_default();

@@ -24,17 +24,17 @@ const LOG_SIZE: u64 = 32 << 20;
 pub(super) struct Seen {
     /// The generation that was last confirmed.
     served: Option<String>,
-    /// The one that a call in progress is about to put in place.
-    aimed_at: Option<String>,
+    /// Those that a call in progress is about to put in place.
+    aimed_at: Vec<String>,
 }
 
 impl NginxBackend {
-    pub(super) fn aim_at(&self, main: &MainFile) {
-        self.seen().aimed_at = Some(main.generation.clone());
+    pub(super) fn aim_at(&self, mains: &[&MainFile]) {
+        self.seen().aimed_at = mains.iter().map(|main| main.generation.clone()).collect();
     }
 
     pub(super) fn served(&self, main: &MainFile) {
-        *self.seen() = Seen { served: Some(main.generation.clone()), aimed_at: None };
+        *self.seen() = Seen { served: Some(main.generation.clone()), aimed_at: Vec::new() };
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -88,19 +88,19 @@ impl NginxBackend {
         if !ours {
             return Ok(unhealthy("NGINX answers with a configuration that is not LBEX's".to_owned()));
         }
-        let expected = [&seen.served, &seen.aimed_at].into_iter().flatten().any(|generation| *generation == serving);
+        let expected = seen.served.iter().chain(&seen.aimed_at).any(|generation| *generation == serving);
         let detail = match glance {
             Some(glance) => format!("NGINX {} (process {}) serves {serving}", self.binary.version, glance.master),
             None if runs => format!("NGINX {} serves {serving}", self.binary.version),
             None => format!("workers of an NGINX whose master ended serve {serving}"),
         };
         let draining = glance.map_or(0, |glance| u32::try_from(glance.draining).unwrap_or(u32::MAX));
-        Ok(Observed { healthy: true, detail, in_step: expected && runs, serving: Some(serving), draining })
+        Ok(Observed { healthy: true, detail, in_step: expected && runs, serving: Some(serving), draining, push: None })
     }
 }
 
 fn unhealthy(detail: String) -> Observed {
-    Observed { healthy: false, detail, in_step: false, serving: None, draining: 0 }
+    Observed { healthy: false, detail, in_step: false, serving: None, draining: 0, push: None }
 }
 
 /// A stopped worker gets its share of UDP, and of new connections, and does nothing with them. Somebody stopped it and only they

@@ -12,13 +12,15 @@ use super::choose::{Choice, in_the_way_of_themselves};
 use super::patience;
 use super::refuse::retry;
 use super::state::State;
+use super::warm::Warm;
 use crate::check::{Complaint, complaints};
+use crate::confirm::Confirmed;
 use crate::files::Stored;
 use crate::limits::{Host, Shortage, limits, wanted_files};
 use crate::process::{
     FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
 };
-use crate::render::{Claim, MainFile, Part};
+use crate::render::{Claim, MainFile, Part, zone_size};
 
 /// The NGINX that runs.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(super) struct Running {
     master: Master,
     /// What it answers with.
     generation: Option<String>,
+    /// What it serves, as far as is known.
+    pub(super) parts: BTreeMap<ServiceKey, Arc<Part>>,
     /// What it listens on, as far as is known.
     pub(super) claims: BTreeSet<Claim>,
     /// Its processes.
@@ -37,6 +41,11 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn serves(&self, main: &MainFile) -> bool {
         self.generation.as_deref() == Some(&main.generation)
+    }
+
+    /// Whether taking over a configuration means new processes that know nothing of these.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.other_binary
     }
 }
 
@@ -66,6 +75,7 @@ impl NginxBackend {
             // With nothing to adopt, the last good one is still what a Service falls back to.
             let good = adopted.or_else(|| stored.iter().find(|stored| stored.whole));
             state.good = good.map(parts).unwrap_or_default();
+            state.zone = good.and_then(|stored| MainFile::zone_in(&stored.text));
             state.read = true;
         }
         Ok(running)
@@ -83,19 +93,17 @@ impl NginxBackend {
             tracing::warn!(%error, "NGINX runs and does not answer");
             None
         });
-        let claims = match &generation {
-            Some(generation) if state.confirmed.as_ref() == Some(generation) => {
-                claims(state.good.values().map(Arc::as_ref))
-            }
+        let parts = match &generation {
+            Some(generation) if state.confirmed.as_ref() == Some(generation) => state.good.clone(),
             Some(generation) => {
-                let known = stored.iter().find(|stored| stored.generation == *generation);
-                claims(known.iter().flat_map(|stored| stored.parts.values()))
+                stored.iter().find(|stored| stored.generation == *generation).map(parts).unwrap_or_default()
             }
-            None => BTreeSet::new(),
+            None => BTreeMap::new(),
         };
+        let claims = claims(parts.values().map(Arc::as_ref));
         let pids = master.all_workers().map(|worker| worker.id.pid).chain([master.id.pid]).collect();
         let other_binary = master.runs(&self.binary) == Some(false);
-        Running { master, generation, claims, pids, other_binary }
+        Running { master, generation, parts, claims, pids, other_binary }
     }
 
     /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
@@ -109,10 +117,20 @@ impl NginxBackend {
     }
 
     /// The main file of a choice.
-    pub(super) fn main_file(&self, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
+    pub(super) fn main_file(&self, state: &State, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
         let limits = limits(choice.demand(), host);
-        MainFile::render(&self.templates, &self.input, &limits, choice.parts.values().map(Arc::as_ref))
+        let parts = || choice.parts.values().map(Arc::as_ref);
+        MainFile::render(&self.templates, &self.input, &limits, self.zone(state, choice), parts())
             .map_err(|error| BackendError::Permanent(error.to_string()))
+    }
+
+    /// The size of the zone of a choice, in KiB.
+    fn zone(&self, state: &State, choice: &Choice) -> u64 {
+        let upstreams = choice.parts.values().map(|part| u64::from(part.upstreams)).sum();
+        match &self.pusher {
+            Some(pusher) => pusher.room(state.zone, upstreams).kib,
+            None => zone_size(upstreams, choice.parts.values().map(|part| u64::from(part.servers)).sum()),
+        }
     }
 
     /// Puts the candidate, which is `main` and was checked, in place, and has NGINX take it over.
@@ -125,11 +143,10 @@ impl NginxBackend {
         host: &Host,
     ) -> Result<Outcome, BackendError> {
         say_shortage(state, choice, host);
-        let files = self.files.clone();
-        proc::blocking(move || files.promote()).await.map_err(retry)?;
-        let result = match running {
-            None => self.start(state, choice, main).await,
-            Some(running) => self.change(choice, main, running, host).await,
+        let warm = self.warm(state, choice, running, host).await?;
+        let result = match &warm {
+            None => self.take_over(state, choice, main, running, host).await,
+            Some(warm) => self.take_over_warm(state, choice, main, warm, running, host).await,
         };
         let error = match result {
             Ok(action) => return Ok(Outcome::Served(action)),
@@ -143,6 +160,56 @@ impl NginxBackend {
         let files = self.files.clone();
         proc::blocking(move || files.restore_last_good()).await.map_err(retry)?;
         Ok(Outcome::Refused(complaints(lines)))
+    }
+
+    /// Puts a main file in place, and has NGINX take it over.
+    async fn take_over(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        running: Option<&Running>,
+        host: &Host,
+    ) -> Result<Action, ProcessError> {
+        self.place(main).await?;
+        match running {
+            None => self.start(state, choice, main).await,
+            Some(running) => self.change(state, choice, main, running, host).await,
+        }
+    }
+
+    /// The same with one before it that has the servers' addresses too.
+    async fn take_over_warm(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        warm: &Warm,
+        running: Option<&Running>,
+        host: &Host,
+    ) -> Result<Action, ProcessError> {
+        self.aim_at(&[main, &warm.main]);
+        let action = self.take_over(state, choice, &warm.main, running, host).await?;
+        if let Some(pusher) = &self.pusher {
+            let late = pusher.applied(&warm.services).await;
+            if !late.is_empty() {
+                tracing::warn!(services = late.len(), "NGINX has not asked for the endpoints of all Services yet");
+            }
+        }
+        self.place(main).await?;
+        self.reload(state, choice, main).await?;
+        Ok(action)
+    }
+
+    async fn place(&self, main: &MainFile) -> Result<(), ProcessError> {
+        let (files, text) = (self.files.clone(), main.text.clone());
+        let placed = proc::blocking(move || files.write_candidate(&text).and_then(|()| files.promote())).await;
+        placed.map_err(|error| ProcessError::Io { verb: error.verb, path: error.path, source: error.source })
+    }
+
+    async fn reload(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Confirmed, ProcessError> {
+        state.new_workers = Some(Instant::now());
+        self.nginx.reload(&main.generation, patience::take_over(choice)).await
     }
 
     async fn start(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Action, ProcessError> {
@@ -162,19 +229,21 @@ impl NginxBackend {
 
     async fn change(
         &self,
+        state: &mut State,
         choice: &Choice,
         main: &MainFile,
         running: &Running,
         host: &Host,
     ) -> Result<Action, ProcessError> {
         if running.other_binary {
+            state.new_workers = Some(Instant::now());
             match self.nginx.upgrade(&self.binary, &main.generation, patience::take_over(choice)).await {
                 Ok(_) => return Ok(Action::Upgraded),
                 Err(error) => tracing::warn!(%error, "NGINX goes on with the binary it has"),
             }
         }
-        self.make_way(choice, main, running, host).await?;
-        let confirmed = self.nginx.reload(&main.generation, patience::take_over(choice)).await?;
+        self.make_way(state, choice, main, running, host).await?;
+        let confirmed = self.reload(state, choice, main).await?;
         tracing::info!(generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
     }
@@ -182,6 +251,7 @@ impl NginxBackend {
     /// Where an address changes to one that covers it, or the other way round, NGINX has to close the old socket first.
     async fn make_way(
         &self,
+        state: &mut State,
         choice: &Choice,
         main: &MainFile,
         running: &Running,
@@ -194,17 +264,14 @@ impl NginxBackend {
         tracing::info!(services = waiting.len(), "addresses change to overlapping ones: reloading twice");
         let mut without = choice.clone();
         without.parts.retain(|key, _| !waiting.contains(key));
-        let failed =
-            |source: std::io::Error| ProcessError::Io { verb: "write", path: self.nginx.layout().main_conf(), source };
-        let between =
-            self.main_file(&without, host).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        let put = |text: String| {
-            let files = self.files.clone();
-            proc::blocking(move || files.write_candidate(&text).and_then(|()| files.promote()))
-        };
-        put(between.text).await.map_err(|error| failed(error.source))?;
-        self.nginx.reload(&between.generation, patience::take_over(&without)).await?;
-        put(main.text.clone()).await.map_err(|error| failed(error.source))
+        let between = self.main_file(state, &without, host).map_err(|error| ProcessError::Io {
+            verb: "write",
+            path: self.nginx.layout().main_conf(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        self.place(&between).await?;
+        self.reload(state, &without, &between).await?;
+        self.place(main).await
     }
 
     /// Remembers what was confirmed, and removes what nothing needs any more.
@@ -219,7 +286,13 @@ impl NginxBackend {
         state.confirmed = Some(main.generation.clone());
         state.applied = Some(generation);
         state.pending.clear();
+        state.zone = MainFile::zone_in(&main.text);
         self.served(main);
+        if let Some(pusher) = &self.pusher {
+            let upstreams = choice.parts.values().map(|part| u64::from(part.upstreams)).sum();
+            let room = pusher.room(state.zone, upstreams).servers();
+            pusher.confirmed(&choice.parts, |key| state.wanted.contains_key(key), generation, room);
+        }
         let (files, text) = (self.files.clone(), main.text.clone());
         let wanted = state.wanted.values().map(|want| want.part.file.as_str().to_owned()).collect();
         proc::blocking(move || {

@@ -92,7 +92,7 @@ impl NginxBackend {
         // What did not change was fine before: the few that did are tried without it, which is quicker. If those are fine by
         // themselves, it is a matter of how they go together.
         for base in [BTreeMap::new(), same] {
-            let mut judge = Bench { backend: self, choice, base, host };
+            let mut judge = Bench { backend: self, state: &*state, choice, base, host };
             let found = isolate(&mut judge, changed.keys().cloned().collect(), deadline).await?;
             let anything = !found.guilty.is_empty() || !found.undecided.is_empty();
             for (key, complaint) in found.guilty {
@@ -131,7 +131,7 @@ impl NginxBackend {
         !damaged.is_empty()
     }
 
-    async fn check_text(&self, text: &str, limit: Duration) -> Result<Result<(), Complaint>, CheckError> {
+    pub(super) async fn check_text(&self, text: &str, limit: Duration) -> Result<Result<(), Complaint>, CheckError> {
         let (files, text) = (self.files.clone(), text.to_owned());
         let path = files.candidate();
         proc::blocking(move || files.write_candidate(&text)).await.map_err(|error| CheckError::Io {
@@ -176,6 +176,7 @@ pub(super) fn blame(choice: &Choice, complaints: &[Complaint], trial: &mut Trial
 /// Tries choices of which some Services are left out.
 struct Bench<'a> {
     backend: &'a NginxBackend,
+    state: &'a State,
     choice: &'a Choice,
     /// What is part of every try.
     base: BTreeMap<ServiceKey, Arc<Part>>,
@@ -189,7 +190,7 @@ impl Judge for Bench<'_> {
         let mut trial = Choice { parts: self.base.clone(), ..Choice::default() };
         let parts = services.iter().filter_map(|key| Some((key.clone(), self.choice.parts.get(key)?.clone())));
         trial.parts.extend(parts);
-        let main = self.backend.main_file(&trial, self.host)?;
+        let main = self.backend.main_file(self.state, &trial, self.host)?;
         self.backend.check_text(&main.text, patience::check(&trial)).await.map_err(retry)
     }
 }

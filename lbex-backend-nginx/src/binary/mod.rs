@@ -101,6 +101,8 @@ pub struct NginxCapabilities {
     pub hash_by_address: bool,
     /// LBEX's change `retry-after-change`: a pending connection attempt survives a change of its upstream.
     pub retry_after_change: bool,
+    /// LBEX's change `quiet-when-empty`: clients of an upstream that LBEX has emptied cost no line in the error log.
+    pub quiet_when_empty: bool,
 }
 
 /// Where an NGINX comes from.

@@ -93,6 +93,7 @@ impl VersionReport {
             immediate_push: self.has_change("immediate-push"),
             hash_by_address: self.has_change("hash-by-address"),
             retry_after_change: self.has_change("retry-after-change"),
+            quiet_when_empty: self.has_change("quiet-when-empty"),
         }
     }
 

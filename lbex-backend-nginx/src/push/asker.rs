@@ -1,8 +1,11 @@
 //! What one resolver of NGINX's has been told about one name, and what it waits for.
 //!
-//! NGINX asks for IPv4 and IPv6 addresses with a question each, and applies the answers when it has both: a *round*. Then, at once
-//! or a second later, it begins the next one, with new ids. So a question with a new id proves that the answers before it were
-//! applied, and one with an id that was answered that the answer was lost.
+//! NGINX asks for IPv4 and IPv6 addresses with a question each, both in the same instant, and applies the answers when it has both:
+//! a *round*. Then, at once or a second later, it begins the next one, with new ids. So a question with a new id proves that the
+//! answers before it were applied, and one with an id that was answered that the answer was lost.
+//!
+//! Nothing is answered before both questions of a round are there: else nobody could tell whether the second one belongs to the
+//! same round. Where it does not come, an LBEX before this one has answered it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -89,9 +92,10 @@ pub(super) enum Heard {
     Repeated,
     /// One that was answered, by a datagram that was lost or crossed this one.
     Unanswered,
-    /// One of an earlier round, which came late.
-    Old,
 }
+
+/// How long the second question of a round is waited for.
+pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// How long a resolver that is not to follow any more keeps an answer, in seconds.
 const RETIRED_TTL: u32 = 300;
@@ -110,8 +114,6 @@ pub(super) struct Asker {
     /// When the answers of this round were sent, and how often since then.
     pub(super) sent: Option<(Duration, u8)>,
     slots: [Slot; 2],
-    /// Ids of the round before.
-    previous: [Option<u16>; 2],
     /// What it has applied.
     has: [Option<Set>; 2],
 }
@@ -125,7 +127,6 @@ impl Asker {
             retired: false,
             sent: None,
             slots: [Slot::Idle, Slot::Idle],
-            previous: [None; 2],
             has: [None, None],
         }
     }
@@ -137,41 +138,42 @@ impl Asker {
         match &self.slots[index] {
             Slot::Open { id: open, .. } if *open == id => return Heard::Repeated,
             Slot::Answered { id: answered, .. } if *answered == id => return Heard::Unanswered,
-            _ if self.previous[index] == Some(id) => return Heard::Old,
             _ => {}
         }
-        // Its sibling's question opened this round: this one completes it.
-        let same_round = self.slots[index] == Slot::Idle;
-        if !same_round {
+        let joins = self.slots[index] == Slot::Idle && matches!(self.slots[family.other().index()], Slot::Open { .. });
+        if !joins {
             self.end_round();
         }
         self.slots[index] = Slot::Open { id, since: now };
-        if same_round && self.slots[family.other().index()] != Slot::Idle { Heard::SameRound } else { Heard::NewRound }
+        // The round is not complete after all.
+        self.sent = None;
+        if joins { Heard::SameRound } else { Heard::NewRound }
     }
 
     /// What was answered is applied.
     fn end_round(&mut self) {
-        for index in 0..2 {
-            self.previous[index] = match std::mem::replace(&mut self.slots[index], Slot::Idle) {
-                Slot::Answered { id, told } => {
-                    self.has[index] = Some(told);
-                    Some(id)
-                }
-                // A new question although this one was not answered: the resolver began anew, and has what it had.
-                Slot::Open { id, .. } => Some(id),
-                Slot::Idle => None,
-            };
+        let was_complete = !self.slots.iter().any(|slot| matches!(slot, Slot::Open { .. }));
+        for (slot, has) in self.slots.iter_mut().zip(&mut self.has) {
+            match std::mem::replace(slot, Slot::Idle) {
+                Slot::Answered { told, .. } if was_complete => *has = Some(told),
+                // A new question although these were not all answered: the resolver began anew, and has what it had.
+                Slot::Answered { .. } | Slot::Open { .. } => {}
+                // Somebody else answered it: it may have anything.
+                Slot::Idle => *has = None,
+            }
         }
-        self.sent = None;
     }
 
     /// The answers that are due. [`Asker::answered`] says that one was sent.
-    pub(super) fn due(&self, current: &Current) -> Vec<Reply> {
-        Family::BOTH.into_iter().filter_map(|family| self.due_for(family, current)).collect()
+    pub(super) fn due(&self, current: &Current, now: Duration) -> Vec<Reply> {
+        Family::BOTH.into_iter().filter_map(|family| self.due_for(family, current, now)).collect()
     }
 
-    fn due_for(&self, family: Family, current: &Current) -> Option<Reply> {
-        let Slot::Open { id, .. } = self.slots[family.index()] else { return None };
+    fn due_for(&self, family: Family, current: &Current, now: Duration) -> Option<Reply> {
+        let Slot::Open { id, since } = self.slots[family.index()] else { return None };
+        if self.slots[family.other().index()] == Slot::Idle && now < since + GRACE {
+            return None;
+        }
         let want = current.set(family);
         let other = current.set(family.other());
         let reply = |set: &Set, ttl| Reply { id, family, set: set.clone(), ttl };
@@ -239,6 +241,22 @@ impl Asker {
             _ => None,
         });
         open.min()
+    }
+
+    /// Its questions that wait.
+    pub(super) fn open(&self) -> impl Iterator<Item = (u16, Family)> {
+        Family::BOTH.into_iter().zip(&self.slots).filter_map(|(family, slot)| match slot {
+            Slot::Open { id, .. } => Some((*id, family)),
+            _ => None,
+        })
+    }
+
+    /// Until when the second question of its round is waited for, if it is.
+    pub(super) fn alone_until(&self) -> Option<Duration> {
+        match &self.slots {
+            [Slot::Open { since, .. }, Slot::Idle] | [Slot::Idle, Slot::Open { since, .. }] => Some(*since + GRACE),
+            _ => None,
+        }
     }
 
     /// Ends the wait of its questions, as if what it has were out of date: the answers that are due then begin a new round.

@@ -6,6 +6,9 @@
 //! the protocol; [`name`] says what is asked for.
 
 mod asker;
+mod kept;
+#[cfg(test)]
+mod model;
 pub mod name;
 mod peers;
 mod serve;
@@ -17,6 +20,7 @@ pub mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,6 +30,7 @@ use lbex_core::names::ServiceKey;
 use tokio::sync::{Notify, watch};
 
 pub use name::{ServerGroup, ServerName, groups};
+pub use socket::usual_address;
 pub use table::{Answer, Counts, Pace, Standing, Table};
 pub use waiter::Waiter;
 
@@ -40,6 +45,8 @@ pub struct ResponderOptions {
     pub pace: Pace,
     /// Users that NGINX's workers may run as: nobody else is answered.
     pub users: Vec<u32>,
+    /// Where the questions that wait are kept over a restart of LBEX: NGINX repeats them every five seconds only.
+    pub kept: Option<PathBuf>,
 }
 
 /// Answers NGINX's questions for the addresses of upstream servers, until it is dropped.
@@ -48,6 +55,7 @@ pub struct Responder {
     shared: Arc<Shared>,
     address: SocketAddr,
     running: Option<(watch::Sender<()>, JoinHandle<()>)>,
+    kept: Option<PathBuf>,
 }
 
 /// What the thread and the callers share.
@@ -88,9 +96,13 @@ impl Responder {
             unsent: AtomicU64::new(0),
         });
         let address = sockets.address;
+        let mut peers = peers::Peers::new(options.users.clone());
+        if let Some(path) = &options.kept {
+            kept::ask_again(path, address, &shared, &mut peers);
+        }
         let (running, stop) = watch::channel(());
-        let thread = serve::start(shared.clone(), sockets, peers::Peers::new(options.users.clone()), stop)?;
-        Ok(Self { shared, address, running: Some((running, thread)) })
+        let thread = serve::start(shared.clone(), sockets, peers, stop)?;
+        Ok(Self { shared, address, running: Some((running, thread)), kept: options.kept.clone() })
     }
 
     /// Where it answers, by UDP and TCP.
@@ -147,6 +159,11 @@ impl Responder {
         services.iter().filter(|service| !table.is_current(service)).cloned().collect()
     }
 
+    /// Whether NGINX has asked for a name.
+    pub fn was_asked(&self, name: &ServerName) -> bool {
+        self.shared.lock().was_asked(name)
+    }
+
     /// Who first asked before `before` belongs to workers that only finish their connections: it is told once more, and then asks
     /// every few minutes only.
     pub fn retire_before(&self, before: Instant) {
@@ -170,6 +187,9 @@ impl Drop for Responder {
             drop(running);
             if thread.join().is_err() {
                 tracing::error!("the thread that answers NGINX's questions for endpoints had panicked");
+            }
+            if let Some(path) = &self.kept {
+                kept::keep(path, self.address, &self.shared);
             }
         }
     }
@@ -195,11 +215,9 @@ impl Shared {
 
     fn send(&self, answer: &Answer) {
         let Answer { to, question, addresses, ttl } = answer;
-        let sent = question.answer(addresses, *ttl, LONGEST_UDP).map(|bytes| self.udp.send_to(&bytes, to));
-        if let Some(Ok(_)) = sent {
-            return;
-        }
+        let sent = self.udp.send_to(&question.answer(addresses, *ttl, LONGEST_UDP), to);
+        let Err(error) = sent else { return };
         self.unsent.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(?sent, %to, name = %question.name, "an answer was not sent; it is sent again");
+        tracing::debug!(%error, %to, name = %question.name, "an answer was not sent; it is sent again");
     }
 }

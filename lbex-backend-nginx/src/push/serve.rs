@@ -133,8 +133,7 @@ async fn by_tcp(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
         let Some(bytes) = question.get_mut(..length) else { return Err(io::ErrorKind::InvalidData.into()) };
         timeout(PATIENCE, stream.read_exact(bytes)).await??;
         let answer = Question::read(bytes).ok().and_then(|question| shared.lock().ask_by_tcp(from, &question));
-        let bytes =
-            answer.and_then(|answer| answer.question.answer(&answer.addresses, answer.ttl, usize::from(u16::MAX)));
+        let bytes = answer.map(|answer| answer.question.answer(&answer.addresses, answer.ttl, usize::from(u16::MAX)));
         let Some(bytes) = bytes else {
             shared.ignored.fetch_add(1, Ordering::Relaxed);
             return Ok(());

@@ -10,6 +10,11 @@ use nix::errno::Errno;
 /// are assigned to nobody, and NFS, which takes ports from 665 up, does not use them.
 const AS_ROOT: RangeInclusive<u16> = 324..=343;
 
+/// Where NGINX asks if nothing is in the way: what `lbex render` writes.
+pub fn usual_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, *AS_ROOT.end()))
+}
+
 /// The two sockets.
 #[derive(Debug)]
 pub(super) struct Sockets {

@@ -241,6 +241,7 @@ impl Table {
         let Some(entry) = self.entry_asked_for(&question.name) else { return };
         let asker = entry.asker(from, now);
         let heard = asker.hear(question.family, question.id, now);
+        let alone = asker.alone_until().filter(|_| heard == Heard::NewRound);
         let again = asker.again_for(question.family).filter(|_| heard == Heard::Unanswered);
         if heard == Heard::NewRound {
             entry.tell_waiters();
@@ -251,6 +252,9 @@ impl Table {
             self.counts.answers += 1;
             self.counts.repeated += 1;
             out.push(answer(from, &question.name, reply));
+        }
+        if let Some(until) = alone {
+            self.checks.push(Reverse((until, from, question.name.clone())));
         }
         if matches!(heard, Heard::NewRound | Heard::SameRound) {
             self.answer(now, &question.name, out);
@@ -312,6 +316,28 @@ impl Table {
     pub fn is_current(&self, service: &ServiceKey) -> bool {
         let entries = self.services.get(service).into_iter().flat_map(|known| known.entries.values());
         entries.filter(|entry| entry.asked).all(Entry::is_current)
+    }
+
+    /// Whether NGINX has asked for a name.
+    pub fn was_asked(&self, name: &ServerName) -> bool {
+        let entry = self.services.get(&name.service).and_then(|known| known.entries.get(&name.group));
+        entry.is_some_and(|entry| entry.asked)
+    }
+
+    /// The questions that wait, with who asked them.
+    pub fn open_questions(&self) -> Vec<(SocketAddr, Question)> {
+        let mut questions = Vec::new();
+        for (service, known) in &self.services {
+            for (group, entry) in &known.entries {
+                let name = ServerName { service: service.clone(), group: *group };
+                for asker in entry.askers.iter().filter(|asker| !asker.retired) {
+                    let open = asker.open();
+                    questions
+                        .extend(open.map(|(id, family)| (asker.from, Question { id, name: name.clone(), family })));
+                }
+            }
+        }
+        questions
     }
 
     /// Makes `waiter` wait for what of these Services NGINX has not applied. A name that it has never asked for counts too.
@@ -388,7 +414,7 @@ impl Table {
         }
         let Entry { current, askers, queued, .. } = entry;
         for asker in askers {
-            for reply in asker.due(current) {
+            for reply in asker.due(current, now) {
                 if self.on_the_way.len() >= self.pace.burst {
                     if !std::mem::replace(queued, true) {
                         self.queue.push_back(name.clone());
@@ -425,10 +451,12 @@ impl Table {
             let Some(Reverse((_, from, name))) = self.checks.pop() else { return };
             let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
             let Some(entry) = entry else { continue };
-            let asker = entry.askers.iter_mut().find(|asker| asker.from == from && !asker.retired);
-            let Some((asker, (at, tries))) = asker.and_then(|asker| asker.sent.map(|sent| (asker, sent))) else {
+            let Some(asker) = entry.askers.iter_mut().find(|asker| asker.from == from) else { continue };
+            if asker.alone_until().is_some_and(|until| until <= now) {
+                self.answer(now, &name, out);
                 continue;
-            };
+            }
+            let Some((at, tries)) = asker.sent.filter(|_| !asker.retired) else { continue };
             // One that was answered anew meanwhile has a check of its own.
             if tries >= MOST_TRIES || at + self.pace.again * (1 << tries) > now {
                 continue;

@@ -2,14 +2,28 @@
 
 use std::net::IpAddr;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::op::{Message, MessageType, OpCode};
+use hickory_proto::rr::{DNSClass, RecordType};
 
 use super::name::ServerName;
 
 /// How long a UDP answer may be, in bytes: NGINX reads no more.
 pub const LONGEST_UDP: usize = 4096;
+
+/// The length of a message's header.
+const HEADER: usize = 12;
+
+/// The length of a record without its address.
+const RECORD: usize = 12;
+
+/// Flags of an answer: recursion was desired, and is available.
+const ANSWER: u16 = 0x8180;
+
+/// The flag that says 'ask by TCP'.
+const TRUNCATED: u16 = 0x0200;
+
+/// The name that stands in the question (RFC 1035, 4.1.4).
+const TO_QUESTION: u16 = 0xc000 | 12;
 
 /// Which addresses are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,36 +100,56 @@ impl Question {
     }
 
     /// The answer: those of `addresses` that are of the question's family, to be kept for `ttl` seconds. Where it is longer than
-    /// `limit`, one that says 'ask by TCP' instead. `None`: it cannot be written, which is a defect.
-    pub fn answer(&self, addresses: &[IpAddr], ttl: u32, limit: usize) -> Option<Vec<u8>> {
-        let name = Name::from_ascii(format!("{}.", self.name)).ok()?;
-        let mut message = Message::response(self.id, OpCode::Query);
-        message.metadata.recursion_available = true;
-        message.metadata.response_code = ResponseCode::NoError;
-        let record_type = match self.family {
-            Family::V4 => RecordType::A,
-            Family::V6 => RecordType::AAAA,
+    /// `limit` bytes, one that says 'ask by TCP' instead.
+    ///
+    /// Written here and not by a library: each record names its owner by two bytes that point to the question, so that as much as
+    /// possible fits into a datagram, and a push costs little.
+    pub fn answer(&self, addresses: &[IpAddr], ttl: u32, limit: usize) -> Vec<u8> {
+        let (kind, size) = match self.family {
+            Family::V4 => (RecordType::A, 4_u16),
+            Family::V6 => (RecordType::AAAA, 16),
         };
-        message.add_query(Query::query(name.clone(), record_type));
-        for address in addresses.iter().filter(|address| self.family.has(**address)) {
-            let data = match address {
-                IpAddr::V4(address) => RData::A(A(*address)),
-                IpAddr::V6(address) => RData::AAAA(AAAA(*address)),
-            };
-            message.add_answer(Record::from_rdata(name.clone(), ttl, data));
+        let count = addresses.iter().filter(|address| self.family.has(**address)).count();
+        let length = HEADER + self.question_length() + count * (RECORD + usize::from(size));
+        let fits = length <= limit;
+        let count = if fits { u16::try_from(count).unwrap_or(u16::MAX) } else { 0 };
+        let mut bytes = Vec::with_capacity(length.min(limit));
+        let flags = ANSWER | if fits { 0 } else { TRUNCATED };
+        for number in [self.id, flags, 1, count, 0, 0] {
+            bytes.extend(number.to_be_bytes());
         }
-        let bytes = message.to_vec().ok()?;
-        if bytes.len() <= limit {
-            return Some(bytes);
+        for label in self.name.to_string().split('.') {
+            // Labels have at most 63 bytes.
+            bytes.push(u8::try_from(label.len()).unwrap_or_default());
+            bytes.extend(label.bytes());
         }
-        message.metadata.truncation = true;
-        message.answers.clear();
-        message.to_vec().ok()
+        bytes.push(0);
+        bytes.extend(u16::from(kind).to_be_bytes());
+        bytes.extend(u16::from(DNSClass::IN).to_be_bytes());
+        for address in addresses.iter().filter(|address| fits && self.family.has(**address)) {
+            bytes.extend(TO_QUESTION.to_be_bytes());
+            bytes.extend(u16::from(kind).to_be_bytes());
+            bytes.extend(u16::from(DNSClass::IN).to_be_bytes());
+            bytes.extend(ttl.to_be_bytes());
+            bytes.extend(size.to_be_bytes());
+            match address {
+                IpAddr::V4(address) => bytes.extend(address.octets()),
+                IpAddr::V6(address) => bytes.extend(address.octets()),
+            }
+        }
+        bytes
+    }
+
+    /// The question in a message: a length byte for each label and the end, type and class.
+    fn question_length(&self) -> usize {
+        self.name.to_string().len() + 2 + 4
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::op::{Query, ResponseCode};
+    use hickory_proto::rr::Name;
     use proptest::prelude::*;
 
     use super::*;
@@ -129,7 +163,7 @@ mod tests {
         assert_eq!((question.id, question.family), (0x1234, Family::V4));
         assert_eq!(question.name.to_string(), "8080.80.tcp.default.web.lbex");
         let addresses = ["10.0.0.1".parse().expect("an address"), "fd00::1".parse().expect("an address")];
-        let answer = question.answer(&addresses, 0, LONGEST_UDP).expect("an answer");
+        let answer = question.answer(&addresses, 0, LONGEST_UDP);
         let message = Message::from_vec(&answer).expect("a message");
         assert_eq!(message.metadata.id, 0x1234);
         assert_eq!(message.metadata.response_code, ResponseCode::NoError);
@@ -143,12 +177,12 @@ mod tests {
     fn what_is_too_long_for_a_datagram_is_asked_for_by_tcp() {
         let question = Question::read(NGINX).expect("a question");
         let addresses: Vec<IpAddr> = (0..1000u16).map(|n| IpAddr::from([10, 0, (n >> 8) as u8, n as u8])).collect();
-        let short = question.answer(&addresses, 0, LONGEST_UDP).expect("an answer");
+        let short = question.answer(&addresses, 0, LONGEST_UDP);
         let message = Message::from_vec(&short).expect("a message");
         assert!(message.metadata.truncation && message.answers.is_empty());
-        let long = question.answer(&addresses, 0, usize::from(u16::MAX)).expect("an answer");
+        let long = question.answer(&addresses, 0, usize::from(u16::MAX));
         assert_eq!(Message::from_vec(&long).expect("a message").answers.len(), 1000);
-        let fits = question.answer(&addresses[..250], 0, LONGEST_UDP).expect("an answer");
+        let fits = question.answer(&addresses[..250], 0, LONGEST_UDP);
         assert_eq!(Message::from_vec(&fits).expect("a message").answers.len(), 250);
     }
 
@@ -171,7 +205,7 @@ mod tests {
         #[test]
         fn reading_is_total(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             if let Ok(question) = Question::read(&bytes) {
-                prop_assert!(question.answer(&[], 0, LONGEST_UDP).is_some());
+                prop_assert!(Message::from_vec(&question.answer(&[], 0, LONGEST_UDP)).is_ok());
             }
         }
 
@@ -180,7 +214,7 @@ mod tests {
             let mut bytes = NGINX.to_vec();
             bytes[at] = byte;
             if let Ok(question) = Question::read(&bytes) {
-                prop_assert!(question.answer(&[IpAddr::from([10, 0, 0, 1])], 0, LONGEST_UDP).is_some());
+                prop_assert!(Message::from_vec(&question.answer(&[IpAddr::from([10, 0, 0, 1])], 0, LONGEST_UDP)).is_ok());
             }
         }
     }

@@ -145,7 +145,8 @@ async fn a_folder_vanishes(nginx: Nginx) -> Result<()> {
 async fn burst(nginx: Nginx) -> Result<()> {
     let (port, servers) = (free_port()?, servers(3)?);
     let web = pods("web", port);
-    let world = World::start_with(nginx, &[], [&web as _, &pods_slice("web", &servers[..1]) as _]).await?;
+    let flags = ["--endpoint-updates=reload"];
+    let world = World::start_with(nginx, &flags, [&web as _, &pods_slice("web", &servers[..1]) as _]).await?;
     // Until the interval after the start is over.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = world.reloads().await?;
