@@ -14,6 +14,8 @@ mod peers;
 mod serve;
 mod socket;
 mod table;
+#[cfg(test)]
+mod table_tests;
 mod waiter;
 pub mod wire;
 
