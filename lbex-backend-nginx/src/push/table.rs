@@ -3,14 +3,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
 
-use super::asker::{Asker, Current, Heard, Reply, Versions};
+use super::asker::{Asker, Current, Heard, NO_SERVER, Reply, Versions};
 use super::name::{ServerGroup, ServerName};
 use super::waiter::Waiter;
 use super::wire::Question;
@@ -20,6 +20,9 @@ const MOST_ASKERS: usize = 8;
 
 /// Names that are asked for and not known at the most: those of an NGINX that LBEX has just adopted.
 const MOST_UNKNOWN: usize = 65_536;
+
+/// Names of one known Service at the most: those that NGINX asks for, and that workers which drain still ask for.
+const MOST_GROUPS: usize = 8192;
 
 /// A question that is held for longer is answered, and asked anew. NGINX gives up after `resolver_timeout`.
 const REFRESH: Duration = Duration::from_secs(6 * 3600);
@@ -145,6 +148,10 @@ impl Entry {
     fn wait(&mut self, waiter: &Arc<Waiter>) {
         waiter.one_more();
         self.waiters.push((waiter.clone(), self.current.versions()));
+    }
+
+    fn is_dead(&self) -> bool {
+        self.asked && self.askers.is_empty() && self.waiters.is_empty() && self.current.is_empty()
     }
 
     fn tell_waiters(&mut self) {
@@ -411,21 +418,18 @@ impl Table {
 
     /// The entry of a name that is asked for. A Service that is not known yet may become so: an adopted NGINX asks at once.
     fn entry_asked_for(&mut self, name: &ServerName) -> Option<&mut Entry> {
-        if !self.services.contains_key(&name.service) {
-            if self.unknown >= MOST_UNKNOWN {
-                self.counts.dropped += 1;
-                return None;
-            }
-            self.services.insert(name.service.clone(), Service::default());
+        if self.unknown >= MOST_UNKNOWN && !self.services.contains_key(&name.service) {
+            self.counts.dropped += 1;
+            return None;
         }
-        let service = self.services.get_mut(&name.service)?;
+        let service = self.services.entry(name.service.clone()).or_default();
         if !service.entries.contains_key(&name.group) {
-            if service.generation.is_none() {
-                self.unknown += 1;
-            } else if service.entries.len() >= usize::from(u16::MAX) {
+            let unknown = service.generation.is_none();
+            if if unknown { self.unknown >= MOST_UNKNOWN } else { service.entries.len() >= MOST_GROUPS } {
                 self.counts.dropped += 1;
                 return None;
             }
+            self.unknown += usize::from(unknown);
             self.version += 1;
             let nothing = current(&[], name.group.protocol, self.pace.immediate, self.version);
             service.entries.insert(name.group, Entry::new(nothing));
@@ -517,6 +521,8 @@ impl Table {
                     long.push(ServerName { service: service.clone(), group: *group });
                 }
             }
+            // Of a port that the Service no longer has: nobody asks, nobody waits, and there is nothing to tell.
+            known.entries.retain(|_, entry| known.generation.is_none() || !entry.is_dead());
         }
         let unknown = &mut self.unknown;
         self.services.retain(|_, known| {
@@ -532,7 +538,7 @@ fn current(addresses: &[IpAddr], protocol: Protocol, immediate: bool, version: u
     if addresses.is_empty() && !immediate && protocol == Protocol::Tcp {
         // An NGINX that is told of no address asks again after 11 seconds. A connection to this one fails at once, as one to no
         // server would, and the next question comes after a second.
-        return Current::new(&[IpAddr::V4(Ipv4Addr::BROADCAST)], version);
+        return Current::new(&[NO_SERVER], version);
     }
     Current::new(addresses, version)
 }

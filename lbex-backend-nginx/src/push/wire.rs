@@ -23,7 +23,7 @@ const ANSWER: u16 = 0x8180;
 const TRUNCATED: u16 = 0x0200;
 
 /// The name that stands in the question (RFC 1035, 4.1.4).
-const TO_QUESTION: u16 = 0xc000 | 12;
+const TO_QUESTION: u16 = 0xc000 | 0xc;
 
 /// Which addresses are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,7 @@ impl Family {
     }
 
     /// The other one.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::V4 => Self::V6,
