@@ -17,7 +17,7 @@ const HELD: usize = 1_000;
 
 async fn start(manifests: &Manifests, home: &Scratch, nginx: Nginx, flags: &[&str]) -> Result<Lbex> {
     let lbex =
-        manifests.lbex(nginx).args(flags).arg("--reload-interval=100ms").prefix(&home.join("prefix")).start().await?;
+        manifests.lbex(nginx).args(flags).args(["--reload-interval=100ms", "--udp-idle-timeout=1s"]).prefix(&home.join("prefix")).start().await?;
     lbex.wait_healthy().await?;
     eventually("everything is applied", SOON, || async {
         let ready = lbex.get("/readyz").await?;
