@@ -101,11 +101,8 @@ fn tick(shared: &Shared) -> Duration {
 fn read(shared: &Shared, udp: &UdpSocket, peers: &mut Peers) {
     let mut buffer = [0; LONGEST_QUESTION];
     for _ in 0..AT_A_TIME {
-        let (length, from) = match udp.try_recv_from(&mut buffer) {
-            Ok(received) => received,
-            // Nothing more; or an answer reached nobody, which is known when its question is not repeated.
-            Err(_) => return,
-        };
+        // Nothing more; or an answer reached nobody, which is known when its question is not repeated.
+        let Ok((length, from)) = udp.try_recv_from(&mut buffer) else { return };
         let now = shared.now();
         match Question::read(&buffer[..length]) {
             Ok(question) if peers.is_nginx(now, from) => {
