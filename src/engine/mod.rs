@@ -2,6 +2,7 @@
 //! state, the driver hands that to the backend, and what comes of it is published.
 
 mod driver;
+mod removals;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -11,9 +12,11 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lbex_core::addresses::HostAddresses;
 use lbex_core::backend::ProxyBackend;
 use lbex_core::planner::{PlanOutcome, Planner};
-use tokio::sync::{Notify, mpsc};
+use lbex_core::snapshot::Change;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::HealthState;
@@ -22,6 +25,7 @@ use crate::source::SourceEvent;
 use driver::{Driver, Progress};
 
 pub use driver::Pace;
+pub use removals::Removals;
 
 /// How often the loop shows that it runs and lets publishers catch up.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,8 +34,12 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Engine {
     /// Plans.
     pub planner: Planner,
+    /// What of that is believed at once.
+    pub removals: Removals,
     /// What the source sends.
     pub source: mpsc::Receiver<SourceEvent>,
+    /// The addresses of this host.
+    pub host: watch::Receiver<HostAddresses>,
     /// Makes it so.
     pub backend: Arc<dyn ProxyBackend>,
     /// How often it may reload.
@@ -57,7 +65,8 @@ impl Engine {
     /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after 8 s; the proxy
     /// goes on serving.
     pub async fn run(self, stop: CancellationToken) -> Ended {
-        let Self { mut planner, mut source, backend, pace, health, metrics } = self;
+        let Self { mut planner, mut removals, mut source, mut host, backend, pace, health, metrics } = self;
+        planner.ingest(Change::Host(host.borrow_and_update().clone()));
         let mut problems = ProblemLog::new(metrics.clone());
         let driver = Driver::start(backend.clone(), pace, metrics.clone());
         let look_now = Arc::new(Notify::new());
@@ -72,17 +81,7 @@ impl Engine {
                 () = stop.cancelled() => break Ended::Stopped,
                 event = source.recv() => {
                     let Some(event) = event else { break Ended::SourceEnded };
-                    synced |= take_in(event, &mut source, &mut planner, &health);
-                    // Nothing is applied before every kind has had its first complete list (design invariant 5).
-                    if synced && (planner.is_dirty() || !begun) {
-                        let outcome = plan(&mut planner, &metrics);
-                        problems.planned(&outcome.rejections);
-                        // The first is applied even if it is empty: the proxy is to run, whatever it serves.
-                        if !outcome.delta.is_empty() || !begun {
-                            driver.submit(outcome.delta);
-                        }
-                        begun = true;
-                    }
+                    synced |= take_in(event, &mut source, (&mut removals, &mut planner), &health);
                 }
                 progress = driver.progress() => match progress {
                     None => break Ended::TaskEnded("driver"),
@@ -94,10 +93,23 @@ impl Engine {
                 _ = tick.tick() => {
                     health.beat();
                     problems.flush();
+                    removals.tick(&mut planner);
                     if watchdog.is_finished() {
                         break Ended::TaskEnded("watchdog");
                     }
                 }
+                Ok(()) = host.changed() => planner.ingest(Change::Host(host.borrow_and_update().clone())),
+                () = removals.release_asked() => removals.release(&mut planner),
+            }
+            // Nothing is applied before every kind has had its first complete list (design invariant 5).
+            if synced && (planner.is_dirty() || !begun) {
+                let outcome = plan(&mut planner, &metrics);
+                problems.planned(&outcome.rejections);
+                // The first is applied even if it is empty: the proxy is to run, whatever it serves.
+                if !outcome.delta.is_empty() || !begun {
+                    driver.submit(outcome.delta);
+                }
+                begun = true;
             }
         };
         watchdog.abort();
@@ -110,14 +122,15 @@ impl Engine {
 fn take_in(
     first: SourceEvent,
     source: &mut mpsc::Receiver<SourceEvent>,
-    planner: &mut Planner,
+    (removals, planner): (&mut Removals, &mut Planner),
     health: &HealthState,
 ) -> bool {
     let mut synced = false;
     let mut next = Some(first);
     while let Some(event) = next {
         match event {
-            SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
+            SourceEvent::Changes(changes) => removals.take(changes, planner),
+            SourceEvent::Cluster(identity) => removals.cluster(identity),
             SourceEvent::Synced => {
                 tracing::info!("the first complete lists are here: {}", counts(planner));
                 health.set_waiting_for("the first configuration is being applied");

@@ -36,6 +36,7 @@ pub(super) struct Scripted {
     pub(super) script: Mutex<Vec<Answer>>,
     pub(super) observed: Mutex<Observed>,
     pub(super) calls: Mutex<Vec<Call>>,
+    pub(super) desired: Mutex<DesiredState>,
 }
 
 impl Scripted {
@@ -47,7 +48,13 @@ impl Scripted {
             script: Mutex::default(),
             observed: Mutex::new(Observed { healthy: true, in_step: true, ..Observed::default() }),
             calls: Mutex::default(),
+            desired: Mutex::default(),
         }
+    }
+
+    /// What it was last told to serve.
+    pub(super) fn desired(&self) -> DesiredState {
+        self.desired.lock().unwrap().clone()
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
@@ -64,6 +71,7 @@ impl ProxyBackend for Scripted {
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let (generation, from, changed) = (desired.generation, delta.from, delta.changes.len());
         self.calls.lock().unwrap().push(Call { after: self.begin.elapsed(), generation, from, changed });
+        self.desired.lock().unwrap().clone_from(desired);
         tokio::time::sleep(self.takes).await;
         let next = { self.script.lock().unwrap().pop() };
         let refused = next.unwrap_or_else(|| Ok(BTreeMap::new()))?;

@@ -7,8 +7,9 @@ use lbex_core::names::ServiceKey;
 use lbex_core::planner::Rules;
 use lbex_core::selector::All;
 use lbex_core::settings::PlanSettings;
-use lbex_core::snapshot::Change;
 use tokio::task::JoinHandle;
+
+mod removals;
 
 use super::testing::{Scripted, metrics};
 use super::*;
@@ -19,6 +20,9 @@ struct Running {
     backend: Arc<Scripted>,
     source: mpsc::Sender<SourceEvent>,
     health: Arc<HealthState>,
+    metrics: Arc<Metrics>,
+    release: Arc<Notify>,
+    host: watch::Sender<HostAddresses>,
     stop: CancellationToken,
     engine: JoinHandle<Ended>,
 }
@@ -26,6 +30,7 @@ struct Running {
 impl Running {
     fn start(backend: Scripted) -> Self {
         let backend = Arc::new(backend);
+        let metrics = metrics();
         let (source, events) = mpsc::channel(16);
         let health = Arc::new(HealthState::new());
         let stop = CancellationToken::new();
@@ -34,16 +39,20 @@ impl Running {
             selector: Box::new(All::default()),
             resolvers: lbex_upstream::standard(),
         };
+        let release = Arc::new(Notify::new());
+        let (host, host_addresses) = watch::channel(HostAddresses::default());
         let engine = Engine {
             planner: Planner::new(rules),
+            removals: Removals::new(Some(Duration::from_secs(300)), release.clone(), metrics.clone()),
             source: events,
+            host: host_addresses,
             backend: backend.clone(),
             pace: Pace { reload_interval: Duration::from_secs(1) },
             health: health.clone(),
-            metrics: metrics(),
+            metrics: metrics.clone(),
         };
         let engine = tokio::spawn(engine.run(stop.clone()));
-        Self { backend, source, health, stop, engine }
+        Self { backend, source, health, metrics, release, host, stop, engine }
     }
 
     async fn send(&self, event: SourceEvent) {

@@ -12,10 +12,12 @@ use lbex_core::settings::Reserved;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::release;
 use super::shutdown::{self, stop_proxy};
 use crate::admin::{AdminServers, HealthState};
 use crate::cli::{COMMIT, Failure};
-use crate::engine::{Ended, Engine, Pace};
+use crate::engine::{Ended, Engine, Pace, Removals};
+use crate::host;
 use crate::publish::{BuildInfo, Metrics};
 use crate::settings::Settings;
 use crate::source;
@@ -35,6 +37,7 @@ pub async fn controller(
 ) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     shutdown::on_signals(&stop)?;
+    let release = release::on_signal()?;
     let admin = AdminServers::bind(&settings.admin).map_err(Failure::usage)?;
     let backend = tokio::select! {
         opened = open(&settings) => opened?,
@@ -61,7 +64,9 @@ pub async fn controller(
     };
     let engine = Engine {
         planner: Planner::new(super::rules(planning, &settings.selection, capabilities)),
+        removals: Removals::new(settings.mass_removal_hold, release, metrics.clone()),
         source: receiver,
+        host: host::follow(),
         backend: backend.clone(),
         pace: Pace { reload_interval: settings.reload_interval },
         health,

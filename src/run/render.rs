@@ -6,6 +6,7 @@ use lbex_backend_nginx::RenderOptions;
 use lbex_backend_nginx::binary::find;
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
+use lbex_core::snapshot::Change;
 use tokio::sync::mpsc;
 
 use super::rules;
@@ -21,6 +22,7 @@ pub(super) async fn render(settings: Settings) -> Result<String, Failure> {
     let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
     let capabilities = lbex_backend_nginx::capabilities(&candidate);
     let mut planner = Planner::new(rules(settings.planning.clone(), &settings.selection, capabilities));
+    planner.ingest(Change::Host(crate::host::addresses()));
     take_in(&settings, &mut planner).await?;
     planner.plan();
     for (service, rejections) in planner.rejections() {
@@ -61,6 +63,7 @@ async fn take_in(settings: &Settings, planner: &mut Planner) -> Result<(), Failu
                 SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
                 SourceEvent::Synced => return true,
                 SourceEvent::Trouble(trouble) => tracing::warn!("{trouble}"),
+                SourceEvent::Cluster(_) => {}
                 SourceEvent::Recovered(recovered) => tracing::info!("{recovered}"),
             }
         }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::access::{Lease, Session};
 use super::explain;
+use super::identity::Identity;
 use super::request::{Answer, Failure, Status, get};
 use super::resource::{Frame, Names, Object, Page, Resource, Unreadable, What, version_of};
 use super::timing::{Backoff, Timing};
@@ -26,8 +27,8 @@ const COMPLAINTS: usize = 1000;
 /// What a follower reports to [`super::gather`].
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The complete list.
-    Listed(Vec<Object>),
+    /// The complete list, and the identity of the cluster that it is of. What follows is of the same.
+    Listed { objects: Vec<Object>, cluster: Option<Arc<str>> },
     /// Changes since.
     Changes(Vec<Change>),
     /// The watch works.
@@ -71,11 +72,14 @@ pub(super) struct Reports {
 /// Follows objects.
 pub(super) struct Follower {
     session: Arc<Session>,
+    identity: Arc<Identity>,
     resource: Resource,
     namespace: Option<Arc<str>>,
     reports: Reports,
     timing: Timing,
     backoff: Backoff,
+    /// The identity of the cluster that the last list was of.
+    cluster: Option<Arc<str>>,
     /// Where to go on; `None`: with a list.
     version: Option<String>,
     /// Whether to make sure that the cluster has not gone back in time (an API server restored from a backup).
@@ -89,19 +93,20 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(
-        session: Arc<Session>,
-        resource: Resource,
-        namespace: Option<Arc<str>>,
+        (session, identity): (Arc<Session>, Arc<Identity>),
+        (resource, namespace): (Resource, Option<Arc<str>>),
         reports: Reports,
         timing: Timing,
     ) -> Self {
         Self {
             session,
+            identity,
             resource,
             namespace,
             reports,
             timing,
             backoff: Backoff::new(timing),
+            cluster: None,
             version: None,
             doubtful: false,
             whole: false,
@@ -176,6 +181,7 @@ impl Follower {
 
     /// Takes the complete list, and waits until all of the kind are complete.
     async fn list(&mut self, lease: &Lease) -> Result<(), Stop> {
+        let cluster = self.identity.read(lease).await?;
         let (mut objects, mut total, mut more) = (Vec::new(), 0, String::new());
         let version = loop {
             let limit = if self.whole { String::new() } else { format!("limit={PAGE}") };
@@ -204,9 +210,13 @@ impl Follower {
             let text = format!("none of the {total} objects of the list can be read (their warnings say why)");
             return Err(Failure::Unexpected(text).into());
         }
+        if self.identity.read(lease).await? != cluster {
+            return Err(Failure::Unexpected("another cluster answered while the list came".to_owned()).into());
+        }
         (self.whole, self.doubtful) = (false, false);
         self.reports.observer.events(self.resource.kind(), total as u64);
-        self.report(Report::Listed(objects)).await?;
+        self.cluster.clone_from(&cluster);
+        self.report(Report::Listed { objects, cluster }).await?;
         self.version = Some(version);
         self.reports.complete.wait_for(|complete| *complete).await.map(drop).map_err(|_| Stop::Deaf)
     }
@@ -246,6 +256,11 @@ impl Follower {
         );
         let silence = Duration::from_secs(seconds) + self.timing.grace;
         let mut answer = get(&lease.client, &path, silence, false).await?;
+        if self.identity.read(lease).await? != self.cluster {
+            // Its versions mean nothing there.
+            (self.version, self.doubtful) = (None, false);
+            return Ok(());
+        }
         self.doubtful = false;
         let mut buffer = BytesMut::new();
         while let Some(part) = self.next_part(&mut answer).await? {

@@ -3,6 +3,7 @@
 mod access;
 mod connecting;
 mod following;
+mod lying;
 mod server;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lbex_core::hold::Hold;
 use lbex_core::snapshot::{Change, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -112,6 +114,8 @@ impl SourceObserver for Counts {
 struct Running {
     events: mpsc::Receiver<SourceEvent>,
     counts: Arc<Counts>,
+    /// What stands between a source and the planner, at a standstill of its clock.
+    hold: Hold,
     snapshot: Snapshot,
     synced: bool,
     /// How many complete lists of Services came.
@@ -120,6 +124,8 @@ struct Running {
     batches: Vec<usize>,
     troubles: Vec<Trouble>,
     recovered: Vec<Recovered>,
+    /// The clusters that were told of.
+    clusters: Vec<Option<Arc<str>>>,
     /// Every number of Services that the snapshot ever had after `Synced`.
     counted: Vec<usize>,
     _handle: SourceHandle,
@@ -134,12 +140,14 @@ impl Running {
         Self {
             events,
             counts,
+            hold: Hold::new(Some(Duration::from_secs(300))),
             snapshot: Snapshot::default(),
             synced: false,
             lists: 0,
             batches: Vec::new(),
             troubles: Vec::new(),
             recovered: Vec::new(),
+            clusters: Vec::new(),
             counted: Vec::new(),
             _handle: source.run(&observer, tx),
         }
@@ -175,7 +183,8 @@ impl Running {
                 self.batches.push(changes.len());
                 for change in changes {
                     self.lists += usize::from(matches!(change, Change::AllServices(_)));
-                    self.snapshot.apply(change);
+                    let verdict = self.hold.judge(&self.snapshot, change, Duration::ZERO);
+                    verdict.pass.into_iter().for_each(|change| drop(self.snapshot.apply(change)));
                     if self.synced {
                         self.counted.push(self.snapshot.services().len());
                     }
@@ -184,6 +193,10 @@ impl Running {
             SourceEvent::Synced => {
                 assert!(!self.synced, "sent once");
                 self.synced = true;
+            }
+            SourceEvent::Cluster(cluster) => {
+                self.clusters.push(cluster.clone());
+                self.hold.cluster(cluster, Duration::ZERO);
             }
             SourceEvent::Trouble(trouble) => self.troubles.push(trouble),
             SourceEvent::Recovered(recovered) => self.recovered.push(recovered),
