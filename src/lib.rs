@@ -13,3 +13,4 @@ pub mod registry;
 pub mod run;
 pub mod settings;
 pub mod source;
+pub mod state;

@@ -1,7 +1,12 @@
 //! The loop. Whoever reads this sees LBEX: changes come in from a source, the planner turns them into what changed of the desired
 //! state, the driver hands that to the backend, and what comes of it is published.
+//!
+//! Before there is anything to plan from, the last good state is served: by the proxy that an earlier LBEX left running, or, where
+//! none serves, by one that is started with what was saved. A proxy that runs is never older than what was saved, so it is left
+//! alone until there is a plan.
 
 mod driver;
+mod feed;
 mod removals;
 #[cfg(test)]
 mod testing;
@@ -14,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use lbex_core::addresses::HostAddresses;
 use lbex_core::backend::ProxyBackend;
+use lbex_core::desired::DesiredState;
 use lbex_core::planner::{PlanOutcome, Planner};
 use lbex_core::snapshot::Change;
 use tokio::sync::{Notify, mpsc, watch};
@@ -22,7 +28,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::HealthState;
 use crate::publish::{Metrics, ProblemLog};
 use crate::source::SourceEvent;
+use crate::state::LastGood;
 use driver::{Driver, Progress};
+use feed::Feed;
 
 pub use driver::Pace;
 pub use removals::Removals;
@@ -34,7 +42,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Engine {
     /// Plans.
     pub planner: Planner,
-    /// What of that is believed at once.
+    /// What of what the source sends is believed at once.
     pub removals: Removals,
     /// What the source sends.
     pub source: mpsc::Receiver<SourceEvent>,
@@ -44,6 +52,10 @@ pub struct Engine {
     pub backend: Arc<dyn ProxyBackend>,
     /// How often it may reload.
     pub pace: Pace,
+    /// What to serve until there is something to plan from, where no proxy serves: what an earlier LBEX saved.
+    pub saved: Option<DesiredState>,
+    /// Keeps what to save.
+    pub last_good: LastGood,
     /// What the health endpoint answers.
     pub health: Arc<HealthState>,
     /// What the metrics endpoint answers.
@@ -65,15 +77,18 @@ impl Engine {
     /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after 8 s; the proxy
     /// goes on serving.
     pub async fn run(self, stop: CancellationToken) -> Ended {
-        let Self { mut planner, mut removals, mut source, mut host, backend, pace, health, metrics } = self;
+        let Self { mut planner, mut removals, mut source, mut host, backend, pace, saved, last_good, health, metrics } =
+            self;
         planner.ingest(Change::Host(host.borrow_and_update().clone()));
         let mut problems = ProblemLog::new(metrics.clone());
         let driver = Driver::start(backend.clone(), pace, metrics.clone());
         let look_now = Arc::new(Notify::new());
-        let watchdog = watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge(), look_now.clone());
+        let (tell, mut seen) = watch::channel(None);
+        let watchdog =
+            watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge(), look_now.clone(), tell);
+        let mut feed = Feed::new(driver, last_good, saved);
         let mut tick = tokio::time::interval(TICK);
         let mut synced = false;
-        let mut begun = false;
         health.set_ready(false, "waiting for the first complete list of the cluster's objects");
 
         let ended = loop {
@@ -83,10 +98,13 @@ impl Engine {
                     let Some(event) = event else { break Ended::SourceEnded };
                     synced |= take_in(event, &mut source, (&mut removals, &mut planner), &health);
                 }
-                progress = driver.progress() => match progress {
+                Ok(()) = seen.changed(), if feed.may_resume() => {
+                    resume(*seen.borrow_and_update(), &mut feed, &health, &metrics);
+                }
+                progress = feed.driver.progress() => match progress {
                     None => break Ended::TaskEnded("driver"),
                     Some(progress) => {
-                        publish(progress, &mut problems, &health);
+                        publish(progress, &mut problems, &health, &feed);
                         look_now.notify_one();
                     }
                 },
@@ -97,23 +115,23 @@ impl Engine {
                     if watchdog.is_finished() {
                         break Ended::TaskEnded("watchdog");
                     }
+                    if feed.keeper_ended() {
+                        break Ended::TaskEnded("keeper of the last good state");
+                    }
                 }
                 Ok(()) = host.changed() => planner.ingest(Change::Host(host.borrow_and_update().clone())),
                 () = removals.release_asked() => removals.release(&mut planner),
             }
             // Nothing is applied before every kind has had its first complete list (design invariant 5).
-            if synced && (planner.is_dirty() || !begun) {
+            if synced && (planner.is_dirty() || !feed.has_planned()) {
                 let outcome = plan(&mut planner, &metrics);
                 problems.planned(&outcome.rejections);
-                // The first is applied even if it is empty: the proxy is to run, whatever it serves.
-                if !outcome.delta.is_empty() || !begun {
-                    driver.submit(outcome.delta);
-                }
-                begun = true;
+                feed.planned(outcome.delta, planner.desired());
+                metrics.desired(feed.generation());
             }
         };
         watchdog.abort();
-        driver.finish().await;
+        feed.finish().await;
         ended
     }
 }
@@ -157,14 +175,29 @@ fn counts(planner: &Planner) -> String {
 fn plan(planner: &mut Planner, metrics: &Metrics) -> PlanOutcome {
     let begin = Instant::now();
     let outcome = planner.plan();
-    metrics.planned(begin.elapsed(), planner.desired().generation, planner.asking().len());
+    metrics.planned(begin.elapsed(), planner.asking().len());
     outcome
 }
 
-fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState) {
+/// There is nothing to plan from yet: a proxy that serves serves the last good state; where none does, one is to be started with it.
+fn resume(serves: Option<bool>, feed: &mut Feed, health: &HealthState, metrics: &Metrics) {
+    match serves {
+        Some(true) => health.set_ready(true, ""),
+        Some(false) => {
+            tracing::info!("the proxy does not serve: applying the last good state");
+            health.set_ready(false, "the last good state is being applied");
+            feed.resume();
+            metrics.desired(feed.generation());
+        }
+        None => {}
+    }
+}
+
+fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, feed: &Feed) {
     match progress {
         Progress::Applied(report) => {
             problems.reported(&report.refused);
+            feed.confirmed(report.generation);
             health.set_ready(true, "");
         }
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),

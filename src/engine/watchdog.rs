@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lbex_core::backend::{Observed, ProxyBackend};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -18,13 +18,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The task; `look_now` makes it look at once.
+/// The task; `look_now` makes it look at once. `tell` hears of every look that saw something: whether the proxy serves.
 pub(super) fn start(
     backend: Arc<dyn ProxyBackend>,
     health: Arc<HealthState>,
     metrics: Arc<Metrics>,
     nudge: Nudge,
     look_now: Arc<Notify>,
+    tell: watch::Sender<Option<bool>>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(EVERY);
@@ -40,6 +41,7 @@ pub(super) fn start(
             match observed {
                 Ok(Observed { healthy, detail, in_step, .. }) => {
                     health.set_proxy(healthy, detail);
+                    tell.send_replace(Some(healthy));
                     if steps.seen(in_step, Instant::now()) {
                         nudge.again();
                     }

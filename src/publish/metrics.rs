@@ -60,6 +60,8 @@ pub struct Metrics {
     rejections: Gauges<2>,
     refusals: Gauges<1>,
     proxy_healthy: Gauge,
+    last_good: Timestamp,
+    last_good_failures: Counter,
     draining: Gauge,
     suppressed: Counter,
     admin_dropped: Counter,
@@ -92,6 +94,8 @@ impl Metrics {
             rejections: Family::default(),
             refusals: Family::default(),
             proxy_healthy: Gauge::default(),
+            last_good: Gauge::default(),
+            last_good_failures: Counter::default(),
             draining: Gauge::default(),
             suppressed: Counter::default(),
             admin_dropped: Counter::default(),
@@ -129,7 +133,7 @@ impl Metrics {
         r.register("lbex_apply_failures", help, self.apply_failures.clone());
         let help = "When a desired state was last confirmed by the data plane, since the epoch; 0: never";
         r.register_with_unit("lbex_last_apply_timestamp", help, Unit::Seconds, self.last_apply.clone());
-        let help = "Generation of the desired state that was planned last";
+        let help = "Generation of the desired state that is to be applied";
         r.register("lbex_desired_generation", help, self.desired_generation.clone());
         let help = "Generation of the desired state that the data plane confirmed last";
         r.register("lbex_applied_generation", help, self.applied_generation.clone());
@@ -154,6 +158,10 @@ impl Metrics {
         let r = &mut self.registry;
         let help = "1 while the proxy answers with a configuration that LBEX wrote, else 0";
         r.register("lbex_proxy_healthy", help, self.proxy_healthy.clone());
+        let help = "When the last good state was last saved, since the epoch; 0: not by this process";
+        r.register_with_unit("lbex_last_good_timestamp", help, Unit::Seconds, self.last_good.clone());
+        let help = "Attempts to save, or to read at start, the last good state that failed";
+        r.register("lbex_last_good_failures", help, self.last_good_failures.clone());
         let help = "Workers of the proxy that only finish the connections they have";
         r.register("lbex_draining_workers", help, self.draining.clone());
         let help = "Log lines about problems of Services that were joined into a summary";
@@ -216,11 +224,25 @@ impl Metrics {
         self.last_sync.set(now());
     }
 
-    /// A plan was made: how long it took, which generation it led to, and how many Services ask for LBEX.
-    pub fn planned(&self, took: Duration, generation: u64, services_asked: usize) {
+    /// A plan was made: how long it took, and how many Services ask for LBEX.
+    pub fn planned(&self, took: Duration, services_asked: usize) {
         self.plan_duration.observe(took.as_secs_f64());
-        self.desired_generation.set(signed(generation));
         self.services_asked.set(signed(services_asked));
+    }
+
+    /// This generation of the desired state is to be applied.
+    pub fn desired(&self, generation: u64) {
+        self.desired_generation.set(signed(generation));
+    }
+
+    /// The last good state was saved.
+    pub fn last_good_saved(&self) {
+        self.last_good.set(now());
+    }
+
+    /// The last good state could not be saved, or not be read at start.
+    pub fn last_good_failed(&self) {
+        self.last_good_failures.inc();
     }
 
     /// The backend applied a desired state. `delta` is what it was given as changed since it last did.

@@ -8,6 +8,7 @@ pub mod manifests;
 pub mod objects;
 mod observer;
 mod start;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use lbex_core::snapshot::Change;
 use tokio::task::JoinSet;
 
 pub use self::observer::{Ignore, SourceObserver};
-pub use self::start::{QUEUE, start};
+pub use self::start::{Persistence, QUEUE, start};
+use self::waiting::Waiting;
 pub use crate::publish::ObjectKind;
 
 /// What a source tells the engine.

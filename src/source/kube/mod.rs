@@ -25,6 +25,7 @@
 
 mod access;
 mod connect;
+mod contact;
 mod explain;
 mod follow;
 mod gather;
@@ -42,12 +43,13 @@ use tokio::task::JoinSet;
 
 use self::access::Session;
 pub use self::access::{Access, AccessError, InCluster, ProxyVariables};
+use self::contact::Contact;
 use self::follow::{Follower, Reports};
 use self::gather::{Gatherer, Scope};
 use self::identity::Identity;
 use self::resource::Resource;
 use self::timing::Timing;
-use super::{SourceError, SourceEvent, SourceHandle, SourceObserver};
+use super::{Persistence, SourceError, SourceEvent, SourceHandle, SourceObserver};
 use crate::settings::{EndpointsApi, Settings, SourceSettings};
 
 /// Reports that wait for the gatherer, at the most. A follower that finds no room reads no further.
@@ -93,23 +95,7 @@ impl KubeSource {
     }
 
     async fn connect_with(settings: KubeSettings, timing: Timing) -> Result<Self, SourceError> {
-        let session = Session::open(settings.access, timing.renewal).await;
-        let session = session.map_err(|e| SourceError::Credentials(e.to_string()))?;
-        let version = connect::contact(&session).await?;
-        let endpoints = connect::endpoints(&session, settings.endpoints_api).await?;
-        let mut namespaces: Vec<Option<Arc<str>>> =
-            settings.namespaces.iter().map(|n| Some(n.as_str().into())).collect();
-        namespaces.sort_unstable();
-        namespaces.dedup();
-        if namespaces.is_empty() {
-            namespaces.push(None);
-        }
-        let mut scopes = vec![(Resource::Nodes, None)];
-        for namespace in namespaces {
-            scopes.extend([(Resource::Services, namespace.clone()), (endpoints, namespace)]);
-        }
-        connect::permissions(&session, &scopes).await?;
-        Ok(Self { session: Arc::new(session), version, scopes, timing })
+        Contact::open(settings, timing).await?.make().await
     }
 
     /// Where the API server is, and how LBEX knows.
@@ -148,13 +134,19 @@ impl KubeSource {
     }
 }
 
-/// Connects and follows: [`KubeSource::connect`], then [`KubeSource::run`].
+/// Connects and follows: [`KubeSource::connect`], then [`KubeSource::run`]. With [`Persistence::Forever`] the API server is tried
+/// again and again; only credentials that cannot be loaded are an error then.
 pub async fn start(
     settings: KubeSettings,
+    persistence: Persistence,
     observer: &Arc<dyn SourceObserver>,
     events: mpsc::Sender<SourceEvent>,
 ) -> Result<SourceHandle, SourceError> {
-    let source = KubeSource::connect(settings).await?;
+    let contact = Contact::open(settings, Timing::default()).await?;
+    let source = match persistence {
+        Persistence::Once => contact.make().await?,
+        Persistence::Forever => contact.keep_trying().await,
+    };
     tracing::info!(
         "following the cluster at {}, version {}, endpoints from {}",
         source.shown(),

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use self::server::Api;
+use super::contact::Contact;
 use super::timing::Timing;
 use super::{Access, KubeSettings, KubeSource};
 use crate::settings::EndpointsApi;

@@ -1,0 +1,223 @@
+//! Keeps the file up to date with what the data plane confirmed, at a bounded cost, in a task of its own.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lbex_core::desired::{Delta, DesiredState};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{SavedState, Scope, StateFile};
+use crate::publish::Metrics;
+
+/// The least time between two writes.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// A pause is this many times as long as the write before it took, so that writing takes 3% of the time at the most.
+const PAUSE_FACTOR: u32 = 30;
+/// The longest pause, also where writing fails.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long to wait after a write that failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often a failure that lasts is said again.
+const REMIND: Duration = Duration::from_secs(60);
+/// How often it is made sure that the file is there: somebody may have emptied the prefix.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long the last write may take when LBEX ends.
+const FINISH: Duration = Duration::from_secs(2);
+/// How many changes may wait to be confirmed one delta by one; beyond, deltas are joined.
+const WAITING_CHANGES: usize = 20_000;
+
+/// The last good state, in memory and on disk. Follows the deltas that the engine hands over; what is confirmed of them is saved
+/// within a second, or less often where writing takes long.
+#[derive(Debug)]
+pub struct LastGood {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    known: Mutex<Known>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What the data plane confirmed.
+    confirmed: DesiredState,
+    /// Whether it confirmed anything.
+    any: bool,
+    /// Handed over and not confirmed yet, in order.
+    waiting: VecDeque<Delta>,
+    changes: usize,
+    /// The generation that the file holds.
+    saved: Option<u64>,
+    finish: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // A panic ends LBEX; what it left is not saved.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LastGood {
+    /// Starts the task. `cluster` is what is known of the cluster's identity.
+    pub fn start(file: StateFile, scope: Scope, cluster: Option<String>, metrics: Arc<Metrics>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let writer = Writer { shared: shared.clone(), file, scope, cluster, metrics, failing: None };
+        Self { shared, task: tokio::spawn(writer.run()) }
+    }
+
+    /// This delta is being applied. Each begins where the one before ends; the first at 0.
+    pub fn submitted(&self, delta: Delta) {
+        let mut known = self.shared.lock();
+        known.changes += delta.changes.len();
+        if known.changes > WAITING_CHANGES
+            && let Some(last) = known.waiting.back_mut()
+        {
+            last.merge(delta);
+            known.changes = known.waiting.iter().map(|delta| delta.changes.len()).sum();
+        } else {
+            known.waiting.push_back(delta);
+        }
+    }
+
+    /// The file holds what this generation is: it need not be written for that.
+    pub fn holds(&self, generation: u64) {
+        self.shared.lock().saved = Some(generation);
+    }
+
+    /// The data plane confirmed everything up to this generation.
+    pub fn confirmed(&self, generation: u64) {
+        let mut known = self.shared.lock();
+        known.any = true;
+        while known.waiting.front().is_some_and(|delta| delta.to <= generation) {
+            let Some(delta) = known.waiting.pop_front() else { break };
+            known.changes -= delta.changes.len();
+            known.confirmed.advance(&delta);
+        }
+        if known.saved != Some(known.confirmed.generation) {
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Whether the task is gone, which it never should be.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Writes what is not saved yet, for [`FINISH`] at the most, and ends.
+    pub async fn finish(mut self) {
+        self.shared.lock().finish = true;
+        self.shared.wake.notify_one();
+        match tokio::time::timeout(FINISH, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the last good state was not saved at the end: {error}"),
+            Err(_) => tracing::warn!("the last good state could not be saved within {FINISH:?}: that of before stays"),
+        }
+    }
+}
+
+/// The task's side.
+struct Writer {
+    shared: Arc<Shared>,
+    file: StateFile,
+    scope: Scope,
+    cluster: Option<String>,
+    metrics: Arc<Metrics>,
+    failing: Option<Failing>,
+}
+
+struct Failing {
+    since: Instant,
+    said: Instant,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let mut earliest = Instant::now();
+        loop {
+            let (unsaved, finish) = self.look(earliest <= Instant::now());
+            if let Some(state) = unsaved {
+                earliest = self.save(state).await;
+            }
+            if finish {
+                return;
+            }
+            let waits = { self.shared.lock().is_unsaved() };
+            let until = if waits { earliest } else { Instant::now() + LOOK };
+            tokio::select! {
+                () = self.shared.wake.notified() => {}
+                () = tokio::time::sleep_until(until) => self.notice_absence().await,
+            }
+        }
+    }
+
+    /// What is to be written now, and whether LBEX ends.
+    fn look(&self, due: bool) -> (Option<DesiredState>, bool) {
+        let known = self.shared.lock();
+        let now = known.is_unsaved() && (due || known.finish);
+        (now.then(|| known.confirmed.clone()), known.finish)
+    }
+
+    /// Has the file written again if it is gone.
+    async fn notice_absence(&self) {
+        let saved = { self.shared.lock().saved.is_some() };
+        if saved && matches!(tokio::fs::try_exists(self.file.path()).await, Ok(false)) {
+            tracing::warn!("{} is gone; writing it again", self.file.path().display());
+            self.shared.lock().saved = None;
+        }
+    }
+
+    /// Writes, and says when the next write may be.
+    async fn save(&mut self, desired: DesiredState) -> Instant {
+        let (begin, generation) = (Instant::now(), desired.generation);
+        let saved = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
+        let state = SavedState { lbex: env!("CARGO_PKG_VERSION").to_owned(), saved, cluster, scope, desired };
+        let file = self.file.clone();
+        let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
+        let took = begin.elapsed();
+        match written.map_err(io::Error::other).flatten() {
+            Ok(()) => {
+                self.shared.lock().saved = Some(generation);
+                self.metrics.last_good_saved();
+                if let Some(failing) = self.failing.take() {
+                    tracing::info!("the last good state is saved again, after {} s", failing.since.elapsed().as_secs());
+                }
+                tracing::debug!("saved the last good state (generation {generation}) in {took:?}");
+                Instant::now() + (took * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE)
+            }
+            Err(error) => {
+                self.say(&error);
+                Instant::now() + (took * PAUSE_FACTOR).clamp(RETRY, LONGEST_PAUSE)
+            }
+        }
+    }
+
+    /// A failure, once and then every minute.
+    fn say(&mut self, error: &io::Error) {
+        self.metrics.last_good_failed();
+        let now = Instant::now();
+        let failing = self.failing.get_or_insert(Failing { since: now, said: now });
+        if failing.since == now || now.duration_since(failing.said) >= REMIND {
+            failing.said = now;
+            tracing::error!(
+                "the last good state cannot be saved to {}: {error}; serving goes on, but after a reboot without the API server \
+                 LBEX would serve what was saved before; trying again",
+                self.file.path().display()
+            );
+        }
+    }
+}
+
+impl Known {
+    fn is_unsaved(&self) -> bool {
+        self.any && self.saved != Some(self.confirmed.generation)
+    }
+}
