@@ -264,11 +264,12 @@ async fn where_no_proxy_serves_the_last_good_state_is_applied_at_once_and_what_e
 
 #[tokio::test(start_paused = true)]
 async fn of_the_first_plan_only_what_differs_from_the_last_good_state_is_applied() {
-    let running = Running::resume(unhealthy(), Some(planned(&[("same", 80), ("other", 81), ("gone", 82)])));
+    let running =
+        Running::resume(unhealthy(), Some(planned(&[("same", 80), ("too", 79), ("other", 81), ("gone", 82)])));
     tokio::time::sleep(Duration::from_millis(10)).await;
     *running.backend.observed.lock().unwrap() = healthy();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    running.send(SourceEvent::Changes(lists(&[("same", 80), ("other", 90), ("new", 91)]))).await;
+    running.send(SourceEvent::Changes(lists(&[("same", 80), ("too", 79), ("other", 90), ("new", 91)]))).await;
     running.send(SourceEvent::Synced).await;
     let calls = running.backend.calls();
     assert_eq!((calls.len(), calls[1].from, calls[1].generation, calls[1].changed), (2, 1, 2, 3));

@@ -1,6 +1,7 @@
 //! Never half-alive: a panic anywhere ends LBEX, and so does a main loop that is stuck. Its supervisor starts it again; the proxy
 //! serves on meanwhile.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::Write;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
@@ -23,7 +24,12 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// From now on a panic of any thread or task ends the process, with a last line in the log and on standard error.
 pub(super) fn end_on_panic() {
-    std::panic::set_hook(Box::new(|panic| end(&last_line(panic))));
+    std::panic::set_hook(Box::new(|panic| {
+        let why = last_line(panic);
+        // Only where RUST_BACKTRACE asks for it.
+        let backtrace = Backtrace::capture();
+        end(&why, (backtrace.status() == BacktraceStatus::Captured).then_some(&backtrace))
+    }));
 }
 
 fn last_line(panic: &PanicHookInfo<'_>) -> String {
@@ -36,12 +42,15 @@ fn last_line(panic: &PanicHookInfo<'_>) -> String {
 }
 
 /// Says why, and ends the process, whatever the rest of it does.
-fn end(why: &str) -> ! {
+fn end(why: &str, backtrace: Option<&Backtrace>) -> ! {
     // Saying it takes locks, and this may be anywhere.
     let limit = thread::Builder::new().name("lbex-end".to_owned()).spawn(|| {
         thread::sleep(LAST_WORD);
         std::process::abort();
     });
+    if let Some(backtrace) = backtrace {
+        tracing::error!("{backtrace}");
+    }
     tracing::error!("{why}");
     // Nobody is left to be told that standard error cannot be written.
     let _ = writeln!(std::io::stderr(), "lbex: {why}");
@@ -59,7 +68,10 @@ impl LoopWatch {
     pub(super) fn start(health: Arc<HealthState>) -> Result<Self, Failure> {
         let seconds = STUCK.as_secs();
         let stuck = move || {
-            end(&format!("a defect: the main loop has been stuck for {seconds} s; LBEX ends, the proxy serves on"));
+            end(
+                &format!("a defect: the main loop has been stuck for {seconds} s; LBEX ends, the proxy serves on"),
+                None,
+            );
         };
         Self::watch(EVERY, Silence::new(STUCK), move || health.beats(), stuck)
     }

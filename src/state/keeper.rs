@@ -76,14 +76,17 @@ impl LastGood {
     /// This delta is being applied. Each begins where the one before ends; the first at 0.
     pub fn submitted(&self, delta: Delta) {
         let mut known = self.shared.lock();
-        known.changes += delta.changes.len();
-        if known.changes > WAITING_CHANGES
-            && let Some(last) = known.waiting.back_mut()
-        {
-            last.merge(delta);
-            known.changes = known.waiting.iter().map(|delta| delta.changes.len()).sum();
-        } else {
-            known.waiting.push_back(delta);
+        let known = &mut *known;
+        match known.waiting.back_mut() {
+            Some(last) if known.changes + delta.changes.len() > WAITING_CHANGES => {
+                known.changes -= last.changes.len();
+                last.merge(delta);
+                known.changes += last.changes.len();
+            }
+            _ => {
+                known.changes += delta.changes.len();
+                known.waiting.push_back(delta);
+            }
         }
     }
 
