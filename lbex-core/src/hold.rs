@@ -11,6 +11,7 @@
 mod clusters;
 mod lists;
 mod notice;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use crate::model::{EndpointList, EndpointListKey, ObjectKind};
 use crate::snapshot::{Change, Snapshot};
 use clusters::Clusters;
 use lists::{Comparison, Kept, ObjectKey, compare, singles};
+use start::Start;
 
 pub use lists::ListKey;
 pub use notice::{Notice, Why};
+pub use start::Inventory;
 
 /// How often what lasts is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
@@ -44,6 +47,9 @@ pub struct Hold {
     /// Lists of the known cluster that were there once: the first is no removal.
     listed: BTreeSet<ListKey>,
     clusters: Clusters,
+    /// Whether the first complete lists are all there.
+    complete: bool,
+    start: Start,
 }
 
 /// What a list lacks, and is kept.
@@ -86,9 +92,39 @@ impl Reminder {
 }
 
 impl Hold {
-    /// Holds for `limit`; `None`: never, everything is let through.
-    pub fn new(limit: Option<Duration>) -> Self {
-        Self { limit, held: BTreeMap::new(), listed: BTreeSet::new(), clusters: Clusters::default() }
+    /// Holds for `limit`; `None`: never, everything is let through. `cluster` and `inventory` are what is remembered from before
+    /// a restart.
+    pub fn new(limit: Option<Duration>, cluster: Option<Arc<str>>, inventory: Option<Inventory>) -> Self {
+        Self {
+            limit,
+            held: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            clusters: Clusters::knowing(cluster),
+            complete: false,
+            start: inventory.filter(|_| limit.is_some()).map(Start::Waiting).unwrap_or_default(),
+        }
+    }
+
+    /// The first complete lists of everything are there.
+    pub fn complete(&mut self, cluster: &Snapshot, now: Duration) -> Vec<Notice> {
+        self.complete = true;
+        self.look_at_start(cluster, now)
+    }
+
+    /// Whether planning may begin, once the lists are complete: not while they are another cluster's, or lack most of what was known
+    /// before a restart.
+    pub fn may_plan(&self) -> bool {
+        self.start.is_done() && !self.clusters.hides(&self.listed)
+    }
+
+    /// Whether everything is believed, so that it can be remembered.
+    pub fn is_sure(&self) -> bool {
+        self.complete && self.may_plan() && self.held.is_empty() && !self.clusters.waiting()
+    }
+
+    /// The identity of the known cluster.
+    pub fn known_cluster(&self) -> Option<&Arc<str>> {
+        self.clusters.known()
     }
 
     /// What comes next is of the cluster with this identity; `None`: not known, which counts as the one that was known.
@@ -111,8 +147,9 @@ impl Hold {
     }
 
     /// What has been held for long enough is let go; what is held still is told again, at intervals.
-    pub fn tick(&mut self, now: Duration) -> Verdict {
-        let mut verdict = Verdict::default();
+    pub fn tick(&mut self, cluster: &Snapshot, now: Duration) -> Verdict {
+        let mut verdict = Verdict { notices: self.look_at_start(cluster, now), ..Verdict::default() };
+        verdict.notices.extend(self.start.tick(cluster, now));
         if self.clusters.over(now) {
             self.adopt(Why::Time, &mut verdict);
         }
@@ -130,7 +167,7 @@ impl Hold {
 
     /// The operator lets everything go that is held.
     pub fn release(&mut self) -> Verdict {
-        let mut verdict = Verdict::default();
+        let mut verdict = Verdict { notices: self.start.release(), ..Verdict::default() };
         self.adopt(Why::Operator, &mut verdict);
         let all: Vec<_> = self.held.keys().cloned().collect();
         all.into_iter().for_each(|list| self.let_go(list, Why::Operator, &mut verdict));
@@ -139,12 +176,22 @@ impl Hold {
 
     /// How many Services, Nodes or endpoints are held.
     pub fn held(&self, kind: ObjectKind) -> usize {
-        self.held.iter().filter(|(list, _)| list.kind == kind).map(|(_, held)| held.count()).sum()
+        let held: usize = self.held.iter().filter(|(list, _)| list.kind == kind).map(|(_, held)| held.count()).sum();
+        held + self.start.doubted(kind)
     }
 
     /// Whether another cluster answers than the known one, and is not taken in.
     pub fn holds_cluster(&self) -> bool {
         self.clusters.waiting()
+    }
+
+    fn look_at_start(&mut self, cluster: &Snapshot, now: Duration) -> Vec<Notice> {
+        match self.limit {
+            Some(limit) if self.complete && !self.clusters.hides(&self.listed) => {
+                self.start.listed(cluster, now, limit)
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn judge_list(
@@ -220,6 +267,7 @@ impl Hold {
         let Some((cluster, listed, changes)) = self.clusters.adopt() else { return };
         // What was held is of the cluster that was.
         self.held.clear();
+        self.start = Start::Done;
         self.listed = listed;
         verdict.pass.extend(changes);
         verdict.notices.push(Notice::Adopted { cluster, why });

@@ -6,7 +6,7 @@ use lbex_core::desired::{Delta, DesiredState, ServiceChange};
 use lbex_core::names::ServiceKey;
 
 use super::driver::Driver;
-use crate::state::LastGood;
+use crate::state::{LastGood, Remembered};
 
 /// Hands deltas to the driver, and tells the keeper of the last good state.
 pub(super) struct Feed {
@@ -73,6 +73,11 @@ impl Feed {
     /// The data plane confirmed this generation.
     pub(super) fn confirmed(&self, generation: u64) {
         self.last_good.confirmed(generation);
+    }
+
+    /// What is known of the cluster now.
+    pub(super) fn remember(&self, cluster: Remembered) {
+        self.last_good.remember(cluster);
     }
 
     /// Whether the keeper's task is gone.

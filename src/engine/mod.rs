@@ -112,6 +112,7 @@ impl Engine {
                     health.beat();
                     problems.flush();
                     removals.tick(&mut planner);
+                    removals.news(&planner).into_iter().for_each(|news| feed.remember(news));
                     if watchdog.is_finished() {
                         break Ended::TaskEnded("watchdog");
                     }
@@ -123,7 +124,7 @@ impl Engine {
                 () = removals.release_asked() => removals.release(&mut planner),
             }
             // Nothing is applied before every kind has had its first complete list (design invariant 5).
-            if synced && (planner.is_dirty() || !feed.has_planned()) {
+            if synced && removals.may_plan() && (planner.is_dirty() || !feed.has_planned()) {
                 let outcome = plan(&mut planner, &metrics);
                 problems.planned(&outcome.rejections);
                 feed.planned(outcome.delta, planner.desired());
@@ -152,6 +153,7 @@ fn take_in(
             SourceEvent::Synced => {
                 tracing::info!("the first complete lists are here: {}", counts(planner));
                 health.set_waiting_for("the first configuration is being applied");
+                removals.complete(planner);
                 synced = true;
             }
             SourceEvent::Trouble(trouble) => {

@@ -4,13 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lbex_core::hold::{Hold, Notice, Verdict};
+use lbex_core::hold::{Hold, Inventory, Notice, Verdict};
 use lbex_core::planner::Planner;
 use lbex_core::snapshot::Change;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::publish::{Metrics, ObjectKind};
+use crate::state::Remembered;
+
+/// How often it is looked what to remember.
+const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Takes changes in, and holds removals that may be wrong.
 pub struct Removals {
@@ -18,12 +22,45 @@ pub struct Removals {
     release: Arc<Notify>,
     metrics: Arc<Metrics>,
     begin: Instant,
+    /// Whether anything was taken in since it was looked what to remember, and when that was.
+    changed: bool,
+    looked: Instant,
+    told: Remembered,
 }
 
 impl Removals {
-    /// Holds removals for `limit` (`None`: never), or until `release` is notified.
-    pub fn new(limit: Option<Duration>, release: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
-        Self { hold: Hold::new(limit), release, metrics, begin: Instant::now() }
+    /// Holds removals as `hold` says, or until `release` is notified.
+    pub fn new(hold: Hold, release: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+        let now = Instant::now();
+        Self { hold, release, metrics, begin: now, changed: false, looked: now, told: Remembered::default() }
+    }
+
+    /// The first complete lists are all there.
+    pub(super) fn complete(&mut self, planner: &Planner) {
+        self.hold.complete(planner.cluster(), self.begin.elapsed()).iter().for_each(tell);
+        self.publish();
+    }
+
+    /// Whether what was taken in may be planned.
+    pub(super) fn may_plan(&self) -> bool {
+        self.hold.may_plan()
+    }
+
+    /// What to remember of the cluster over a restart, where that is much else than before, and nothing is in doubt. Looks every
+    /// [`REMEMBER`] where anything was taken in: that costs work in proportion to the cluster.
+    pub(super) fn news(&mut self, planner: &Planner) -> Option<Remembered> {
+        if !(self.changed && self.hold.is_sure() && self.looked.elapsed() >= REMEMBER) {
+            return None;
+        }
+        (self.changed, self.looked) = (false, Instant::now());
+        let inventory = Inventory::of(planner.cluster(), planner.asking());
+        let cluster = self.hold.known_cluster().map(ToString::to_string);
+        let before = self.told.inventory.as_ref();
+        if cluster == self.told.cluster && before.is_some_and(|before| !inventory.differs(before)) {
+            return None;
+        }
+        self.told = Remembered { cluster, inventory: Some(inventory) };
+        Some(self.told.clone())
     }
 
     /// Returns when the operator wants everything let go.
@@ -33,6 +70,7 @@ impl Removals {
 
     /// Takes changes in, as far as they are believed.
     pub(super) fn take(&mut self, changes: Vec<Change>, planner: &mut Planner) {
+        self.changed = true;
         for change in changes {
             let verdict = self.hold.judge(planner.cluster(), change, self.begin.elapsed());
             follow(verdict, planner);
@@ -49,7 +87,7 @@ impl Removals {
 
     /// Lets go what was held for long enough.
     pub(super) fn tick(&mut self, planner: &mut Planner) {
-        let verdict = self.hold.tick(self.begin.elapsed());
+        let verdict = self.hold.tick(planner.cluster(), self.begin.elapsed());
         follow(verdict, planner);
         self.publish();
     }

@@ -1,6 +1,7 @@
 //! The loop, with a backend that does as it is told, in virtual time.
 
 use lbex_core::backend::Observed;
+use lbex_core::hold::Hold;
 use lbex_core::model::{EndpointsApi, Service, ServicePort, ServiceType};
 use lbex_core::model::{Node, NodeAddressType, Protocol};
 use lbex_core::names::ServiceKey;
@@ -15,7 +16,7 @@ use super::testing::{Scripted, metrics};
 use super::*;
 use crate::publish::ObjectKind;
 use crate::source::Trouble;
-use crate::state::{Scope, StateFile};
+use crate::state::{Remembered, Scope, StateFile};
 
 struct Running {
     _prefix: tempfile::TempDir,
@@ -36,6 +37,10 @@ impl Running {
     }
 
     fn resume(backend: Scripted, saved: Option<DesiredState>) -> Self {
+        Self::remembering(backend, saved, Hold::new(Some(Duration::from_secs(300)), None, None))
+    }
+
+    fn remembering(backend: Scripted, saved: Option<DesiredState>, hold: Hold) -> Self {
         let prefix = tempfile::tempdir().unwrap();
         let file = StateFile::below(prefix.path());
         let backend = Arc::new(backend);
@@ -52,13 +57,13 @@ impl Running {
         let (host, host_addresses) = watch::channel(HostAddresses::default());
         let engine = Engine {
             planner: Planner::new(rules),
-            removals: Removals::new(Some(Duration::from_secs(300)), release.clone(), metrics.clone()),
+            removals: Removals::new(hold, release.clone(), metrics.clone()),
             source: events,
             host: host_addresses,
             backend: backend.clone(),
             pace: Pace { reload_interval: Duration::from_secs(1) },
             saved,
-            last_good: LastGood::start(file.clone(), Scope::default(), None, metrics.clone()),
+            last_good: LastGood::start(file.clone(), Scope::default(), Remembered::default(), metrics.clone()),
             health: health.clone(),
             metrics: metrics.clone(),
         };

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{SavedState, Scope, StateFile};
+use super::{Remembered, SavedState, Scope, StateFile};
 use crate::publish::Metrics;
 
 /// The least time between two writes.
@@ -53,8 +53,11 @@ struct Known {
     /// Handed over and not confirmed yet, in order.
     waiting: VecDeque<Delta>,
     changes: usize,
-    /// The generation that the file holds.
-    saved: Option<u64>,
+    /// What is known of the cluster, and how often that changed.
+    cluster: Remembered,
+    news: u64,
+    /// The generation that the file holds, and which news.
+    saved: Option<(u64, u64)>,
     finish: bool,
 }
 
@@ -66,10 +69,11 @@ impl Shared {
 }
 
 impl LastGood {
-    /// Starts the task. `cluster` is what is known of the cluster's identity.
-    pub fn start(file: StateFile, scope: Scope, cluster: Option<String>, metrics: Arc<Metrics>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let writer = Writer { shared: shared.clone(), file, scope, cluster, metrics, failing: None };
+    /// Starts the task. `cluster` is what is known of the cluster already.
+    pub fn start(file: StateFile, scope: Scope, cluster: Remembered, metrics: Arc<Metrics>) -> Self {
+        let known = Known { cluster, ..Known::default() };
+        let shared = Arc::new(Shared { known: Mutex::new(known), ..Shared::default() });
+        let writer = Writer { shared: shared.clone(), file, scope, metrics, failing: None };
         Self { shared, task: tokio::spawn(writer.run()) }
     }
 
@@ -92,7 +96,18 @@ impl LastGood {
 
     /// The file holds what this generation is: it need not be written for that.
     pub fn holds(&self, generation: u64) {
-        self.shared.lock().saved = Some(generation);
+        let mut known = self.shared.lock();
+        known.saved = Some((generation, known.news));
+    }
+
+    /// What is known of the cluster now.
+    pub fn remember(&self, cluster: Remembered) {
+        let mut known = self.shared.lock();
+        if known.cluster != cluster {
+            known.cluster = cluster;
+            known.news += 1;
+            self.shared.wake.notify_one();
+        }
     }
 
     /// The data plane confirmed everything up to this generation.
@@ -104,7 +119,7 @@ impl LastGood {
             known.changes -= delta.changes.len();
             known.confirmed.advance(&delta);
         }
-        if known.saved != Some(known.confirmed.generation) {
+        if known.is_unsaved() {
             self.shared.wake.notify_one();
         }
     }
@@ -131,9 +146,15 @@ struct Writer {
     shared: Arc<Shared>,
     file: StateFile,
     scope: Scope,
-    cluster: Option<String>,
     metrics: Arc<Metrics>,
     failing: Option<Failing>,
+}
+
+/// What is to be written.
+struct Unsaved {
+    desired: DesiredState,
+    cluster: Remembered,
+    news: u64,
 }
 
 struct Failing {
@@ -162,10 +183,11 @@ impl Writer {
     }
 
     /// What is to be written now, and whether LBEX ends.
-    fn look(&self, due: bool) -> (Option<DesiredState>, bool) {
+    fn look(&self, due: bool) -> (Option<Unsaved>, bool) {
         let known = self.shared.lock();
         let now = known.is_unsaved() && (due || known.finish);
-        (now.then(|| known.confirmed.clone()), known.finish)
+        let unsaved = || Unsaved { desired: known.confirmed.clone(), cluster: known.cluster.clone(), news: known.news };
+        (now.then(unsaved), known.finish)
     }
 
     /// Has the file written again if it is gone.
@@ -178,17 +200,18 @@ impl Writer {
     }
 
     /// Writes, and says when the next write may be.
-    async fn save(&mut self, desired: DesiredState) -> Instant {
+    async fn save(&mut self, Unsaved { desired, cluster, news }: Unsaved) -> Instant {
         let (begin, generation) = (Instant::now(), desired.generation);
         let saved = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
-        let state = SavedState { lbex: env!("CARGO_PKG_VERSION").to_owned(), saved, cluster, scope, desired };
+        let Remembered { cluster, inventory } = cluster;
+        let (lbex, scope) = (env!("CARGO_PKG_VERSION").to_owned(), self.scope.clone());
+        let state = SavedState { lbex, saved, cluster, inventory, scope, desired };
         let file = self.file.clone();
         let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
         let took = begin.elapsed();
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => {
-                self.shared.lock().saved = Some(generation);
+                self.shared.lock().saved = Some((generation, news));
                 self.metrics.last_good_saved();
                 if let Some(failing) = self.failing.take() {
                     tracing::info!("the last good state is saved again, after {} s", failing.since.elapsed().as_secs());
@@ -221,6 +244,6 @@ impl Writer {
 
 impl Known {
     fn is_unsaved(&self) -> bool {
-        self.any && self.saved != Some(self.confirmed.generation)
+        self.any && self.saved != Some((self.confirmed.generation, self.news))
     }
 }

@@ -49,6 +49,21 @@ impl Clusters {
         Some(Notice::OtherCluster { known, other: uid, left: limit })
     }
 
+    /// Begins with a cluster that is known already.
+    pub(super) fn knowing(known: Option<Arc<str>>) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    /// The known cluster.
+    pub(super) fn known(&self) -> Option<&Arc<str>> {
+        self.known.as_ref()
+    }
+
+    /// Whether the other cluster has lists that the known one has not told yet; `listed` are those that it has.
+    pub(super) fn hides(&self, listed: &BTreeSet<ListKey>) -> bool {
+        self.other.as_ref().is_some_and(|other| !other.listed.is_subset(listed))
+    }
+
     /// Whether another cluster waits.
     pub(super) fn waiting(&self) -> bool {
         self.other.is_some()

@@ -41,6 +41,17 @@ pub enum Notice {
         /// For how long they stay.
         limit: Duration,
     },
+    /// The first lists after a restart lack so much of what was known before it that nothing is planned from them yet.
+    HeldAtStart {
+        /// Which list.
+        list: ListKey,
+        /// How many it lacks.
+        lacking: usize,
+        /// Of how many.
+        known: usize,
+        /// For how long nothing is planned.
+        limit: Duration,
+    },
     /// They are held still.
     Still {
         /// Which list.
@@ -103,6 +114,11 @@ impl fmt::Display for Notice {
                 f,
                 "a complete list lacks {lacking} of {known} {list} that were known: they stay for {limit:?} \
                  (--mass-removal-hold), unless they come back before; {AT_ONCE}"
+            ),
+            Self::HeldAtStart { list, lacking, known, limit } => write!(
+                f,
+                "the first complete lists lack {lacking} of {known} {list} that were known before the restart: what was served goes on \
+                 unchanged for {limit:?} (--mass-removal-hold), unless they come back before; {AT_ONCE}"
             ),
             Self::Still { list, held, left } => {
                 write!(f, "{held} {list} that a list lacks still stay, for {left:?} more; {AT_ONCE}")

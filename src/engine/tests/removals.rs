@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use lbex_core::desired::Servers;
+use lbex_core::hold::Inventory;
 
 use super::*;
 
@@ -113,5 +114,60 @@ async fn a_server_that_becomes_this_host_is_left_out() {
     running.host.send(["10.0.0.1".parse::<IpAddr>().unwrap()].into_iter().collect()).unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(servers(), 0, "the other Service listens on its node port");
+    running.end().await;
+}
+
+/// An LBEX that starts again, with a proxy that serves, and knows that there were 12 Services in the cluster `a`.
+fn restarted() -> Running {
+    let keys = (0..12).map(|n| ServiceKey::new("default", &format!("s{n}")).unwrap());
+    let inventory = Inventory { services: keys.collect(), ..Inventory::default() };
+    let hold = Hold::new(Some(Duration::from_secs(300)), Some("a".into()), Some(inventory));
+    Running::remembering(Scripted::new(), Some(DesiredState::default()), hold)
+}
+
+async fn listed(running: &Running, identity: &str, count: u16) {
+    running.send(cluster(identity)).await;
+    running.send(all(count)).await;
+    running.send(SourceEvent::Changes(vec![Change::AllNodes(Vec::new())])).await;
+    running.send(SourceEvent::Synced).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_first_lists_that_lack_most_touch_nothing_until_their_time_is_over() {
+    let running = restarted();
+    listed(&running, "a", 3).await;
+    tokio::time::sleep(Duration::from_secs(295)).await;
+    assert_eq!((running.changed(), running.held(SERVICES)), (vec![], "9".to_owned()));
+    assert!(running.health.healthy().ok && running.health.ready().ok, "{:?}", running.health.ready());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((running.changed(), running.held(SERVICES)), (vec![3], "0".to_owned()));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_another_cluster_touches_nothing_until_the_operator_says_so() {
+    let running = restarted();
+    listed(&running, "b", 12).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!((running.changed(), running.held("lbex_cluster_held")), (vec![], "1".to_owned()));
+    running.release.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!((running.changed(), running.held("lbex_cluster_held")), (vec![12], "0".to_owned()));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_is_remembered_unless_it_is_in_doubt() {
+    let running = with_services(12).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let remembered =
+        || running.file.read().unwrap().map(|saved| (saved.cluster, saved.inventory.unwrap().services.len()));
+    assert_eq!(remembered(), Some((Some("a".to_owned()), 12)));
+    running.send(all(1)).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(remembered(), Some((Some("a".to_owned()), 12)));
+    running.release.notify_one();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(remembered(), Some((Some("a".to_owned()), 1)));
     running.end().await;
 }

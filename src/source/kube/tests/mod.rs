@@ -141,7 +141,7 @@ impl Running {
         Self {
             events,
             counts,
-            hold: Hold::new(Some(Duration::from_secs(300))),
+            hold: Hold::new(Some(Duration::from_secs(300)), None, None),
             snapshot: Snapshot::default(),
             synced: false,
             lists: 0,
