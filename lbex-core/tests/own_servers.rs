@@ -15,6 +15,8 @@ use lbex_core::rejection::Reason;
 use lbex_core::selector::All;
 use lbex_core::settings::{PlanSettings, Reserved};
 use lbex_core::snapshot::Change;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -85,7 +87,8 @@ fn service(name: &str, listen: u16, upstream: &str) -> Service {
             name: "".into(),
             protocol: Some(Protocol::Tcp),
             port: listen,
-            node_port: Some(30080),
+            // A port of listeners in some.
+            node_port: Some(if name == "s4" { 2 } else { 30080 }),
         }],
         client_ip_affinity: false,
         local_traffic_only: false,
@@ -215,4 +218,32 @@ fn an_address_that_is_written_as_ipv6_is_the_same() {
     let mut plan = Plan::new(PlanSettings::default(), &["10.0.0.9"]);
     plan.take([set("web", 80, "pod"), endpoints("web", 80, &["::ffff:10.0.0.9", "::ffff:10.1.0.1"])]);
     assert_eq!(plan.servers("web"), ["10.1.0.1:80"]);
+}
+
+/// Few ports and addresses, so that servers are LBEX's own all the time.
+fn any_change() -> impl Strategy<Value = Change> {
+    let name = || select(vec!["s1", "s2", "s3", "s4"]);
+    let addresses = || subsequence(vec!["10.0.0.1", "10.0.0.2", "10.1.0.1"], 0..=3);
+    prop_oneof![
+        4 => (name(), 1u16..4, select(vec!["pod", "node"])).prop_map(|(name, listen, upstream)| set(name, listen, upstream)),
+        2 => name().prop_map(|name| Change::ServiceGone(key(name))),
+        3 => (name(), 1u16..4, addresses()).prop_map(|(name, port, to)| endpoints(name, port, &to)),
+        1 => addresses().prop_map(|all| Change::Host(all.into_iter().map(ip).collect())),
+        1 => select(vec!["10.0.0.1", "10.0.0.3"]).prop_map(|address| node("n", address)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// [`Plan::take`] compares with the plan from scratch.
+    #[test]
+    fn own_servers_are_found_by_increments_as_from_scratch(
+        rounds in prop::collection::vec(prop::collection::vec(any_change(), 1..4), 1..20),
+    ) {
+        let mut plan = Plan::new(PlanSettings::default(), &["10.0.0.1"]);
+        for round in rounds {
+            plan.take(round);
+        }
+    }
 }

@@ -340,12 +340,15 @@ fn the_known_cluster_may_come_back() {
     gate.take(Change::AllServices(services(0..30)), 0);
     gate.cluster("b", 10);
     gate.take(Change::AllServices(Vec::new()), 10);
+    gate.take(Change::AllEndpoints(EndpointsApi::Slices, Vec::new()), 10);
     // Its other watches still go on.
     gate.cluster("a", 11);
     gate.take(Change::Node(node(1)), 11);
     assert!(gate.hold.holds_cluster() && gate.cluster.nodes().len() == 1);
     gate.take(Change::AllServices(services(0..29)), 12);
-    assert_eq!((gate.services(), gate.hold.holds_cluster()), (29, false));
+    assert_eq!((gate.services(), gate.hold.holds_cluster()), (29, true), "endpoints are still the other's");
+    gate.take(Change::AllEndpoints(EndpointsApi::Slices, Vec::new()), 12);
+    assert!(!gate.hold.holds_cluster());
     assert_eq!(gate.texts().len(), 2);
     gate.tick(1000);
     assert_eq!((gate.services(), gate.texts().len()), (29, 0));

@@ -84,6 +84,8 @@ pub(super) struct Follower {
     version: Option<String>,
     /// Whether to make sure that the cluster has not gone back in time (an API server restored from a backup).
     doubtful: bool,
+    /// Since when the API server is away.
+    away: Option<Instant>,
     /// Whether to list without pages: the last list expired between two of them.
     whole: bool,
     patience: Duration,
@@ -109,6 +111,7 @@ impl Follower {
             cluster: None,
             version: None,
             doubtful: false,
+            away: None,
             whole: false,
             patience: timing.patience,
             names: Names::default(),
@@ -158,7 +161,10 @@ impl Follower {
             Failure::Silent(_) if !watching => self.patience = (self.patience * 2).min(self.timing.most_patience),
             _ => {}
         }
-        if watching && (failure.code() == Some(410) || matches!(failure, Failure::Unexpected(_))) {
+        let silent = if let Failure::Silent(time) = failure { *time } else { Duration::ZERO };
+        let away = self.away.get_or_insert_with(Instant::now).elapsed() + silent;
+        let over = failure.code() == Some(410) || matches!(failure, Failure::Unexpected(_)) || away >= self.timing.away;
+        if watching && over {
             self.version = None;
         }
         self.doubtful = self.version.is_some();
@@ -213,7 +219,7 @@ impl Follower {
         if self.identity.read(lease).await? != cluster {
             return Err(Failure::Unexpected("another cluster answered while the list came".to_owned()).into());
         }
-        (self.whole, self.doubtful) = (false, false);
+        (self.whole, self.doubtful, self.away) = (false, false, None);
         self.reports.observer.events(self.resource.kind(), total as u64);
         self.cluster.clone_from(&cluster);
         self.report(Report::Listed { objects, cluster }).await?;
@@ -281,15 +287,20 @@ impl Follower {
             part = answer.part() => part?,
             () = self.reports.messages.closed() => return Err(Stop::Deaf),
             () = tokio::time::sleep(self.timing.settled), if self.backoff.failures() > 0 => {
-                self.backoff.reset();
+                self.works();
                 self.report(Report::Working).await?;
                 return Ok(Some(bytes::Bytes::new()));
             }
         };
         if part.is_some() {
-            self.backoff.reset();
+            self.works();
         }
         Ok(part)
+    }
+
+    fn works(&mut self) {
+        self.backoff.reset();
+        self.away = None;
     }
 
     /// Takes the complete lines out of `buffer`, and reports what they change.

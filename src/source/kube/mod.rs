@@ -18,7 +18,8 @@
 //! - A watch lasts 50 s and goes on at its last version (bookmarks move that along). A connection that died unnoticed is
 //!   noticed within a minute: nothing came for longer than the watch was to last. 410 Gone leads to a new list.
 //! - 401 and TLS failures have the credentials loaded anew. Everything is tried again, after 0.2 s at first and 20 s at the
-//!   most. After a failure the follower makes sure that the cluster did not go back in time.
+//!   most. After a failure the follower makes sure that the cluster did not go back in time; after half a minute of them it lists anew,
+//!   since a restored cluster may have come beyond the version that was seen last.
 //! - With each list and each watch the identity of the cluster is read (`identity`), and told with what comes. A watch does not go
 //!   on in another cluster: a list of that one begins.
 //! - An object that is not valid is left out alone, with a warning, once. A list of which nothing can be read is a failed list.

@@ -1,6 +1,8 @@
 //! API servers whose lists are complete and wrong, and other clusters: with what holds them back, nothing is removed, and all is well
 //! again when they are.
 
+use std::time::Duration;
+
 use lbex_core::model::ObjectKind;
 use serde_json::{Value, json};
 
@@ -95,6 +97,21 @@ async fn an_older_backup_is_listed_anew_and_removes_nothing_at_once() {
     })
     .await;
     assert!(seen.counted.iter().all(|count| *count == 20), "{:?}", seen.counted);
+}
+
+/// The versions of a restored cluster grow, too: by the time it is back it may be beyond what was seen last.
+#[tokio::test]
+async fn after_a_long_absence_everything_is_listed_anew() {
+    let api = Api::start().await;
+    api.on("list services", Reply::page(&services(0..20), 100, ""));
+    let timing = Timing { away: Duration::from_millis(500), ..quick() };
+    let mut seen = Running::start_with(settings(&api), timing).await.synced().await;
+    api.set("list services", Reply::page(&services(0..18), 150, ""));
+    for _ in 0..100 {
+        api.on("watch services", Reply::json(503, &json!({"message": "starting"})));
+    }
+    seen.until("the new list", |seen| seen.services().len() == 18).await;
+    assert_eq!(seen.lists, 2);
 }
 
 /// What an API server says to a watch from a version that it has not reached: as an answer, and as an event.

@@ -35,6 +35,7 @@ fn quick() -> Timing {
         settled: Duration::from_millis(300),
         first_wait: Duration::from_millis(20),
         most_wait: Duration::from_millis(100),
+        away: Duration::from_secs(10),
         tell_again: Duration::from_millis(300),
         renewal: Duration::from_millis(100),
     }
@@ -134,7 +135,11 @@ struct Running {
 
 impl Running {
     async fn start(settings: KubeSettings) -> Self {
-        let source = KubeSource::connect_with(settings, quick()).await.unwrap();
+        Self::start_with(settings, quick()).await
+    }
+
+    async fn start_with(settings: KubeSettings, timing: Timing) -> Self {
+        let source = KubeSource::connect_with(settings, timing).await.unwrap();
         let (tx, events) = mpsc::channel(16);
         let counts = Arc::new(Counts::default());
         let observer: Arc<dyn SourceObserver> = counts.clone();
