@@ -70,10 +70,9 @@ impl Removals {
 
     /// Takes changes in, as far as they are believed.
     pub(super) fn take(&mut self, changes: Vec<Change>, planner: &mut Planner) {
-        self.changed = true;
         for change in changes {
             let verdict = self.hold.judge(planner.cluster(), change, self.begin.elapsed());
-            follow(verdict, planner);
+            self.follow(verdict, planner);
         }
         self.publish();
     }
@@ -88,29 +87,30 @@ impl Removals {
     /// Lets go what was held for long enough.
     pub(super) fn tick(&mut self, planner: &mut Planner) {
         let verdict = self.hold.tick(planner.cluster(), self.begin.elapsed());
-        follow(verdict, planner);
+        self.follow(verdict, planner);
         self.publish();
     }
 
     /// Lets everything go.
     pub(super) fn release(&mut self, planner: &mut Planner) {
         let verdict = self.hold.release();
-        if verdict == Verdict::default() {
+        if verdict == Verdict::default() && !self.hold.holds_cluster() {
             tracing::info!("SIGUSR1: no removal is held");
         }
-        follow(verdict, planner);
+        self.follow(verdict, planner);
         self.publish();
+    }
+
+    fn follow(&mut self, verdict: Verdict, planner: &mut Planner) {
+        self.changed |= !verdict.pass.is_empty();
+        verdict.notices.iter().for_each(tell);
+        verdict.pass.into_iter().for_each(|change| planner.ingest(change));
     }
 
     fn publish(&self) {
         let held = ObjectKind::ALL.map(|kind| (kind, self.hold.held(kind)));
         self.metrics.held(held, self.hold.holds_cluster());
     }
-}
-
-fn follow(verdict: Verdict, planner: &mut Planner) {
-    verdict.notices.iter().for_each(tell);
-    verdict.pass.into_iter().for_each(|change| planner.ingest(change));
 }
 
 fn tell(notice: &Notice) {

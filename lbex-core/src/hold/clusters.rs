@@ -103,7 +103,13 @@ impl Clusters {
     /// Makes the other cluster the known one: its identity, its lists, and what they are. `None`: none waits, or none of its lists
     /// is complete.
     pub(super) fn adopt(&mut self) -> Option<(Arc<str>, BTreeSet<ListKey>, Vec<Change>)> {
-        let other = self.other.take_if(|other| !other.listed.is_empty())?;
+        let other = self.other.take_if(|other| {
+            if other.listed.is_empty() {
+                // As soon as one is.
+                other.reminder.until = Duration::ZERO;
+            }
+            !other.listed.is_empty()
+        })?;
         self.known = Some(other.uid.clone());
         self.other_speaks = false;
         let changes = other.listed.iter().flat_map(|list| list_of(&other.cluster, list)).collect();
