@@ -17,8 +17,10 @@ use common::stats::{Samples, ratio, time};
 use common::table::{Table, aim};
 use lbex_backend_nginx::binary::{Candidate, NginxChoice, find};
 use lbex_backend_nginx::limits::{Demand, Host, limits};
-use lbex_backend_nginx::render::{Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service};
-use lbex_backend_nginx::{RenderOptions, render_only};
+use lbex_backend_nginx::render::{
+    Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service, zone_size,
+};
+use lbex_backend_nginx::{EndpointUpdates, RenderOptions, render_only};
 use lbex_core::desired::DesiredState;
 use lbex_core::names::ServiceKey;
 use lbex_core::planner::Planner;
@@ -58,8 +60,12 @@ impl Full {
         let plan = begin.elapsed();
         ensure!(outcome.delta.changes.len() == size.services, "all Services are served");
 
-        let options =
-            RenderOptions { candidate: candidate.clone(), prefix: "/prefix".into(), worker_shutdown_timeout: None };
+        let options = RenderOptions {
+            candidate: candidate.clone(),
+            prefix: "/prefix".into(),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::Reload,
+        };
         let begin = Instant::now();
         let files = render_only(planner.desired(), &options)?;
         let render = begin.elapsed();
@@ -124,6 +130,7 @@ impl Rendered {
             worker_shutdown_timeout: None,
             generation_socket: PathBuf::from("/prefix/run/generation.sock"),
             dialect,
+            resolver: None,
         };
         let mut this = Self { templates: Templates::new()?, dialect, input, parts: BTreeMap::new() };
         for key in desired.services.keys() {
@@ -149,7 +156,9 @@ impl Rendered {
             Demand { shared: self.parts.len() as u64, per_worker: 0 },
             &Host { cpus: 2, master: files, worker: files },
         );
-        let main = MainFile::render(&self.templates, &self.input, &limits, self.parts.values())?;
+        let servers = self.parts.values().map(|part| u64::from(part.servers)).sum();
+        let zone = zone_size(self.parts.len() as u64, servers);
+        let main = MainFile::render(&self.templates, &self.input, &limits, zone, self.parts.values())?;
         let took = begin.elapsed();
         ensure!(MainFile::includes_in(&main.text).count() == self.parts.len(), "the main file includes all files");
         Ok((service, took))

@@ -16,6 +16,7 @@ pub async fn open(settings: &Settings) -> Result<Arc<dyn ProxyBackend>, Failure>
             choice: settings.nginx.choice.clone(),
             prefix: settings.nginx.prefix.clone(),
             worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
+            endpoint_updates: settings.nginx.endpoint_updates,
         };
         let backend = lbex_backend_nginx::NginxBackend::open(options).await.map_err(Failure::usage)?;
         Ok(Arc::new(backend))

@@ -32,15 +32,26 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Render(settings) => {
             begin(&settings.logging, &settings.warnings)?;
-            print(&block_on(render::render(*settings))??)?;
-            Ok(ExitCode::SUCCESS)
+            block_on(render::render(*settings))??.print()
         }
         Command::Validate(settings) => {
             begin(&settings.logging, &settings.warnings)?;
-            let verdict = block_on(validate::validate(*settings))??;
-            print(&verdict.text)?;
-            Ok(verdict.exit_code)
+            block_on(validate::validate(*settings))??.print()
         }
+    }
+}
+
+/// What a command found out.
+struct Output {
+    /// For standard output.
+    text: String,
+    exit_code: ExitCode,
+}
+
+impl Output {
+    fn print(self) -> Result<ExitCode, Failure> {
+        print(&self.text)?;
+        Ok(self.exit_code)
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! The source comes from the crate `nginx-src`. Its own `build()` wants OpenSSL and PCRE, so NGINX's
 //! `auto/configure` and `make` run here, on a copy in `OUT_DIR`: the registry's copy is never written to.
+//! The copy gets LBEX's changes (`patches/`, docs/embedded-nginx.md).
 //!
 //! Needs a C compiler (`CC`, else `cc`), `make` (`MAKE`, else `make`) and `sh`.
+
+mod patches;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,26 +18,15 @@ use sha2::{Digest, Sha256};
 /// Set in the environment of this program when it runs itself to learn where `nginx-src` lies.
 const PRINT_SOURCE: &str = "LBEX_EMBEDDED_PRINT_SOURCE";
 
-/// What NGINX is built with. The paths are those of a running LBEX, which gives its prefix with `-p`
-/// and everything else relative to it, so that nothing of the building machine is compiled in.
-const CONFIGURE: &[&str] = &[
-    "--prefix=/var/lib/lbex",
-    "--sbin-path=bin/nginx",
-    "--conf-path=conf/nginx.conf",
-    "--error-log-path=logs/error.log",
-    "--pid-path=run/nginx.pid",
-    "--lock-path=run/nginx.lock",
-    "--user=nobody",
-    "--group=nogroup",
-    "--build=lbex",
-    "--without-http",
-    "--without-pcre",
-    "--with-stream",
-    "--with-stream_realip_module",
-    "--with-threads",
-    "--with-cc-opt=-O2 -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wformat -Werror=format-security",
-    "--with-ld-opt=-pie -s -Wl,-z,relro -Wl,-z,now -Wl,--build-id=none",
-];
+/// The arguments of NGINX's `configure`, one a line. The paths are those of a running LBEX, which gives its prefix with
+/// `-p` and everything else relative to it, so that nothing of the building machine is compiled in.
+const CONFIGURE: &str = include_str!("configure.args");
+
+/// Names of changes to leave out, separated by commas, to see what NGINX does without them. `nginx -V` names what is in.
+const WITHOUT: &str = "LBEX_NGINX_WITHOUT";
+
+/// The folder of LBEX's changes.
+const PATCHES: &str = "patches";
 
 fn main() -> ExitCode {
     if env::var_os(PRINT_SOURCE).is_some() {
@@ -52,10 +44,12 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for name in ["CC", "MAKE", "CFLAGS"] {
+    for name in ["CC", "MAKE", "CFLAGS", WITHOUT] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    println!("cargo::rerun-if-changed=build.rs");
+    for path in ["build.rs", "patches.rs", "configure.args", PATCHES] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     refuse_cross_compilation()?;
 
     let source = source_folder()?;
@@ -67,13 +61,16 @@ fn build() -> Result<(), String> {
     }
     copy_folder(&source, &work)?;
 
-    configure(&work)?;
+    let changes = change(&work)?;
+    configure(&work, &changes)?;
     make(&work)?;
 
     let binary = work.join("objs/nginx");
     let bytes = fs::read(&binary).map_err(|e| failed("read", &binary, &e))?;
     let carried = out.join("nginx");
     fs::write(&carried, &bytes).map_err(|e| failed("write", &carried, &e))?;
+    let report = out.join("nginx-V.txt");
+    fs::write(&report, report_of(&binary)?).map_err(|e| failed("write", &report, &e))?;
     println!("cargo::rustc-env=LBEX_NGINX_VERSION={}", version_of(&work)?);
     println!("cargo::rustc-env=LBEX_NGINX_SHA256={}", hex(&Sha256::digest(&bytes)));
     fs::remove_dir_all(&work).map_err(|e| failed("remove", &work, &e))
@@ -119,9 +116,32 @@ fn source_folder() -> Result<PathBuf, String> {
     }
 }
 
-fn configure(work: &Path) -> Result<(), String> {
+/// Applies LBEX's changes to the copy, except those that [`WITHOUT`] names; the names of those applied.
+fn change(work: &Path) -> Result<Vec<String>, String> {
+    let without = env::var(WITHOUT).unwrap_or_default();
+    let mut left_out: Vec<&str> = without.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let mut applied = Vec::new();
+    for change in patches::changes_in(Path::new(PATCHES))? {
+        if let Some(index) = left_out.iter().position(|name| *name == change.name) {
+            left_out.remove(index);
+            println!("cargo::warning=NGINX is built without the change {} ({WITHOUT})", change.name);
+            continue;
+        }
+        patches::apply(&change, work)?;
+        applied.push(change.name);
+    }
+    if left_out.is_empty() {
+        Ok(applied)
+    } else {
+        Err(format!("{WITHOUT}: there is no change {}", left_out.join(", ")))
+    }
+}
+
+fn configure(work: &Path, changes: &[String]) -> Result<(), String> {
     let mut command = Command::new("sh");
-    command.arg("auto/configure").args(CONFIGURE).current_dir(work);
+    command.arg("auto/configure").args(CONFIGURE.lines()).current_dir(work);
+    // What `nginx -V` calls itself; lbex-backend-nginx reads the words.
+    command.arg(format!("--build={}", [&["lbex".to_owned()], changes].concat().join(" ")));
     let compiler = env::var("CC").ok().filter(|cc| !cc.trim().is_empty());
     if let Some(compiler) = &compiler {
         command.arg(format!("--with-cc={compiler}"));
@@ -183,6 +203,12 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What `nginx -V` says.
+fn report_of(binary: &Path) -> Result<String, String> {
+    let output = Command::new(binary).arg("-V").output().map_err(|e| failed("run", binary, &e))?;
+    String::from_utf8(output.stderr).map_err(|e| format!("{} -V does not print text: {e}", binary.display()))
 }
 
 /// The version in `src/core/nginx.h`.

@@ -3,32 +3,38 @@
 //! [`apply`](NginxBackend::apply) is the whole of it on one screen; the steps are in the modules below.
 
 mod choose;
+mod live;
 mod observe;
 mod options;
+mod patience;
 mod put;
 mod refuse;
 mod state;
 mod trial;
+mod warm;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend};
+use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend, Push};
 use lbex_core::desired::{Delta, DesiredState};
-#[cfg(test)]
+use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
+use lbex_core::settings::Reserved;
 use tokio::sync::Mutex;
 
-use crate::binary::{NginxBinary, Origin};
+use crate::binary::{Candidate, NginxBinary};
 use crate::check::Checker;
 use crate::files::ConfigFiles;
 use crate::prefix::Prefix;
 use crate::process::Nginx;
 use crate::render::{MainInput, Templates};
 
-pub use options::{NginxOptions, OpenError, RenderOptions, render_only};
+pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, render_only};
 
+use live::Pusher;
 use observe::Seen;
 use put::Outcome;
 use state::State;
@@ -41,6 +47,8 @@ pub struct NginxBackend {
     nginx: Nginx,
     files: ConfigFiles,
     checker: Checker,
+    /// Tells NGINX its servers without reloads, where it can be told.
+    pusher: Option<Arc<Pusher>>,
     templates: Arc<Templates>,
     input: MainInput,
     cpus: u32,
@@ -58,40 +66,70 @@ const MOST_REFUSALS: usize = 8;
 #[async_trait]
 impl ProxyBackend for NginxBackend {
     fn capabilities(&self) -> Capabilities {
-        let origin = match self.binary.origin {
-            Origin::Embedded => "embedded".to_owned(),
-            Origin::System => self.binary.path.display().to_string(),
-        };
-        Capabilities {
-            description: format!("NGINX {} ({origin})", self.binary.version),
-            least_time: self.binary.capabilities.least_time,
-            dns_servers: true,
-            live_servers: false,
-            drains: false,
-        }
+        let capabilities = crate::capabilities(&Candidate::System(self.binary.clone()));
+        Capabilities { live_servers: self.pusher.is_some(), ..capabilities }
+    }
+
+    fn reserved(&self) -> Vec<Reserved> {
+        let address = self.pusher.iter().map(|pusher| pusher.address());
+        let both = address.flat_map(|address| [(Protocol::Udp, address), (Protocol::Tcp, address)]);
+        both.map(|(protocol, address)| Reserved { protocol, address, what: "endpoint answers" }).collect()
+    }
+
+    fn push(&self, delta: &Delta) -> Push {
+        self.pusher.as_ref().map_or_else(Push::nothing, |pusher| pusher.push(delta))
     }
 
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let mut state = self.state.lock().await;
-        self.render(&mut state, desired, delta).await?;
-        let running = self.look(&mut state).await?;
-        let host = self.host(&state, running.as_ref())?;
+        let changed = self.render(&mut state, desired, delta).await?;
+        let report = self.serve(&mut state, desired).await?;
+        let late = self.await_servers(&mut state, &changed, report.action).await;
+        if late.is_empty() {
+            return Ok(report);
+        }
+        state.write_addresses(&late);
+        self.render_some(&mut state, desired, &late).await?;
+        self.serve(&mut state, desired).await
+    }
 
+    async fn observe(&self) -> Result<Observed, BackendError> {
+        self.trim_log();
+        let seen = self.look_at_nginx().await?;
+        let push = self.pusher.as_ref().map(|pusher| pusher.observed());
+        // What was not taken wants another apply.
+        let in_step = seen.in_step && !self.pusher.as_ref().is_some_and(|pusher| pusher.is_late());
+        Ok(Observed { in_step, push, ..seen })
+    }
+
+    async fn stop(&self, drain: Duration) -> Result<(), BackendError> {
+        let _one_at_a_time = self.state.lock().await;
+        let stopped = self.nginx.stop(drain).await.map_err(|error| BackendError::Retry(error.to_string()))?;
+        tracing::info!(?stopped, "NGINX stopped");
+        Ok(())
+    }
+}
+
+impl NginxBackend {
+    /// Makes NGINX serve what is wanted, without those Services that it refuses.
+    async fn serve(&self, state: &mut State, desired: &DesiredState) -> Result<ApplyReport, BackendError> {
+        let running = self.look(state).await?;
+        let host = self.host(state, running.as_ref());
         let mut trial = Trial::new();
         let mut refusals = 0;
         let (choice, main, action) = loop {
             let choice = state.choose(&trial, &host);
-            let main = self.main_file(&choice, &host)?;
-            self.aim_at(&main);
+            let main = self.main_file(state, &choice, &host)?;
+            self.aim_at(&[&main]);
             if running.as_ref().is_some_and(|running| running.serves(&main)) {
                 break (choice, main, Action::Unchanged);
             }
             if self.probe(&choice, running.as_ref(), &mut trial).await
-                || self.check(&mut state, &choice, &main, &host, &mut trial).await?
+                || self.check(state, &choice, &main, &host, &mut trial).await?
             {
                 continue;
             }
-            match self.put(&mut state, &choice, &main, running.as_ref(), &host).await? {
+            match self.put(state, &choice, &main, running.as_ref(), &host).await? {
                 Outcome::Served(action) => break (choice, main, action),
                 Outcome::Refused(complaints) if refusals < MOST_REFUSALS => {
                     refusals += 1;
@@ -100,20 +138,34 @@ impl ProxyBackend for NginxBackend {
                 Outcome::Refused(complaints) => return Err(refuse::given_up(&complaints)),
             }
         };
-        self.keep(&mut state, &choice, &main, desired.generation).await?;
+        self.keep(state, &choice, &main, desired.generation).await?;
         Ok(ApplyReport { generation: desired.generation, action, refused: choice.refused })
     }
 
-    async fn observe(&self) -> Result<Observed, BackendError> {
-        self.trim_log();
-        Ok(self.look_at_nginx().await)
-    }
-
-    async fn stop(&self, drain: Duration) -> Result<(), BackendError> {
-        let _one_at_a_time = self.state.lock().await;
-        let stopped = self.nginx.stop(drain).await.map_err(|error| BackendError::Retry(error.to_string()))?;
-        tracing::info!(?stopped, "NGINX stopped");
-        Ok(())
+    /// Waits until NGINX has the servers of the Services that changed; of all, where it began anew. Answers those whose it has not.
+    async fn await_servers(
+        &self,
+        state: &mut State,
+        changed: &BTreeSet<ServiceKey>,
+        action: Action,
+    ) -> BTreeSet<ServiceKey> {
+        let Some(pusher) = &self.pusher else { return BTreeSet::new() };
+        let all = matches!(action, Action::Started | Action::Upgraded);
+        let parts = state.good.iter().filter(|(key, _)| all || changed.contains(*key));
+        let late = match action {
+            Action::Unchanged => pusher.applied_as_before(parts).await,
+            _ => pusher.applied(parts).await,
+        };
+        if let Some(begin) = state.new_workers.take() {
+            pusher.retire_before(begin);
+        }
+        if !late.is_empty() {
+            tracing::warn!(
+                services = late.len(),
+                "NGINX did not take endpoints without a reload; it gets them with one"
+            );
+        }
+        late
     }
 }
 

@@ -7,6 +7,8 @@ pub struct Embedded {
     pub bytes: &'static [u8],
     /// Its version, for instance `1.28.3`.
     pub version: &'static str,
+    /// What it prints when it is run with `-V`.
+    pub report: &'static str,
     /// SHA-256 of `bytes`, 64 hexadecimal digits.
     pub sha256: &'static str,
 }
@@ -32,6 +34,7 @@ pub fn embedded() -> Option<Embedded> {
         Some(Embedded {
             bytes: lbex_embedded_nginx::NGINX,
             version: lbex_embedded_nginx::VERSION,
+            report: lbex_embedded_nginx::REPORT,
             sha256: lbex_embedded_nginx::SHA256,
         })
     }

@@ -14,18 +14,25 @@ pub mod limits;
 pub mod prefix;
 pub mod probe;
 pub mod process;
+pub mod push;
 pub mod render;
 
-pub use backend::{NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
+pub use backend::{EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
 
-use binary::Candidate;
+use binary::{Candidate, Origin};
 use lbex_core::backend::Capabilities;
 
-/// What the backend can do with an NGINX that was found and not yet installed (`lbex render`, `lbex validate`).
+/// What the backend can do with an NGINX that was found; it need not be installed yet (`lbex render`, `lbex validate`).
 pub fn capabilities(candidate: &Candidate) -> Capabilities {
+    let origin = match candidate {
+        Candidate::System(binary) if binary.origin == Origin::System => binary.path.display().to_string(),
+        Candidate::System(_) | Candidate::Embedded { .. } => "embedded".to_owned(),
+    };
     Capabilities {
-        description: format!("NGINX {}", candidate.version()),
+        description: format!("NGINX {} ({origin})", candidate.version()),
         least_time: candidate.capabilities().least_time,
-        ..Capabilities::default()
+        dns_servers: true,
+        live_servers: false,
+        drains: false,
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bench::{Bench, answers, both, named, to};
 use common::{change, key, nginxes, on, service, tcp, udp};
-use lbex_backend_nginx::{NginxBackend, NginxOptions};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions};
 use lbex_core::backend::{Action, Instead, ProxyBackend};
 use net::{ask_tcp, eventually, free_everywhere, free_port, is_alive, own_address, read_name, server};
 use nix::sys::signal::{Signal, kill};
@@ -173,10 +173,37 @@ async fn observe_answers_while_apply_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_worker_is_seen_among_others_and_named() {
+    let mut bench = Bench::open(nginxes().remove(0)).await;
+    let home = own_address();
+    let (one, a) = (server("one", home), SocketAddr::new(home, free_port(home)));
+    bench.apply(&[both("a", a, &[one])]).await;
+    let worker = bench.nginx().status().await.expect("it runs").workers[0].id.pid;
+    let stopped = Pid::from_raw(worker);
+    let before = bench.pids().await;
+    kill(stopped, Signal::SIGSTOP).expect("stopped");
+    eventually("the stopped worker is named", async || {
+        let observed = bench.backend().observe().await.expect("a definite answer");
+        let named = observed.detail.contains(&format!(" {worker} of NGINX are stopped"));
+        assert!(observed.in_step, "nothing is to be applied: {observed:?}");
+        !observed.healthy && named
+    })
+    .await;
+    kill(stopped, Signal::SIGCONT).expect("continued");
+    eventually("all is well", async || bench.backend().observe().await.is_ok_and(|observed| observed.healthy)).await;
+    assert_eq!(bench.pids().await, before, "the same processes");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_lbex_on_the_prefix_is_refused() {
     let bench = Bench::open(nginxes().remove(0)).await;
-    let options =
-        NginxOptions { choice: bench.choice.clone(), prefix: bench.prefix.clone(), worker_shutdown_timeout: None };
+    let options = NginxOptions {
+        choice: bench.choice.clone(),
+        prefix: bench.prefix.clone(),
+        worker_shutdown_timeout: None,
+        endpoint_updates: EndpointUpdates::default(),
+    };
     let error = NginxBackend::open(options).await.expect_err("refused").to_string();
     assert!(error.contains(&std::process::id().to_string()), "{error}");
     assert!(bench.backend().capabilities().description.starts_with("NGINX 1."));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{desired, key, nginxes, on, service, tcp};
-use lbex_backend_nginx::{NginxBackend, NginxOptions};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions};
 use lbex_core::backend::{Instead, ProxyBackend};
 use lbex_core::desired::{Delta, ServiceChange, ServiceConfig};
 use net::{ask_tcp, free_ports, own_address, server};
@@ -51,7 +51,12 @@ async fn a_thousand_services_with_1024_files_are_served_or_refused_with_numbers(
         state.services.iter().map(|(key, config)| (key.clone(), ServiceChange::Added(config.clone()))).collect();
     for choice in nginxes() {
         let prefix = folder.path().join(choice.to_string());
-        let options = NginxOptions { choice, prefix, worker_shutdown_timeout: None };
+        let options = NginxOptions {
+            choice,
+            prefix,
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
+        };
         let backend = NginxBackend::open(options).await.expect("opened");
         let delta = Delta { from: 0, to: 1, changes: changes.clone() };
         let report = backend.apply(&state, &delta).await.expect("applied");

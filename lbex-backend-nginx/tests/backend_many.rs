@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{change, nginxes, on, service, tcp};
 use lbex_backend_nginx::process::raise_file_limit;
-use lbex_backend_nginx::{NginxBackend, NginxOptions};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions};
 use lbex_core::backend::{Action, ProxyBackend};
 use lbex_core::desired::DesiredState;
 use net::{ask_tcp, free_ports, own_address, server};
@@ -21,7 +21,7 @@ const PER_SERVICE: usize = 100;
 /// As many as the host allows, up to 5,000; with 10 servers each.
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_upstreams_with_ten_servers_start_and_change() {
-    let limit = raise_file_limit(8192).expect("asked");
+    let limit = raise_file_limit(8192);
     let many = usize::try_from(limit.soft.saturating_sub(1024).min(5000)).expect("a number");
     // The system's, where there is one: older ones need more memory for an upstream.
     let choice = nginxes().pop().expect("an NGINX");
@@ -37,7 +37,12 @@ async fn five_thousand_upstreams_with_ten_servers_start_and_change() {
     let mut services: Vec<_> = ports.chunks(PER_SERVICE).map(|ports| on_ports(ports, &servers)).collect();
 
     let folder = tempfile::tempdir().expect("a folder");
-    let options = NginxOptions { choice, prefix: folder.path().join("p"), worker_shutdown_timeout: None };
+    let options = NginxOptions {
+        choice,
+        prefix: folder.path().join("p"),
+        worker_shutdown_timeout: None,
+        endpoint_updates: EndpointUpdates::default(),
+    };
     let backend = NginxBackend::open(options).await.expect("opened");
     let begin = Instant::now();
     let (state, delta) = change(&DesiredState::default(), &services);

@@ -11,13 +11,15 @@ use lbex_backend_nginx::binary::{Origin, find};
 use lbex_backend_nginx::check::Checker;
 use lbex_backend_nginx::limits::{Demand, Host, limits};
 use lbex_backend_nginx::prefix::Prefix;
-use lbex_backend_nginx::render::{Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service};
-use lbex_backend_nginx::{NginxBackend, NginxOptions, RenderOptions, render_only};
+use lbex_backend_nginx::render::{
+    Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service, zone_size,
+};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions, RenderOptions, render_only};
 use lbex_core::backend::ProxyBackend;
 use lbex_core::desired::{Algorithm, Delta, DesiredState, Listener, Method, ServiceConfig, Until};
 use proptest::prelude::*;
 
-const NEWEST: Dialect = Dialect { least_time: true, half_close: true };
+const NEWEST: Dialect = Dialect { least_time: true, half_close: true, push: None };
 
 /// Every kind of listener, by name. Ports above 1023, on loopback: the checks really bind them.
 fn kinds() -> Vec<(&'static str, Arc<ServiceConfig>)> {
@@ -90,7 +92,13 @@ fn main_input() -> MainInput {
         worker_shutdown_timeout: None,
         generation_socket: "/var/lib/lbex/run/generation.sock".into(),
         dialect: NEWEST,
+        resolver: None,
     }
+}
+
+fn zone_of(parts: &[Part]) -> u64 {
+    let sum = |count: fn(&Part) -> u32| parts.iter().map(|part| u64::from(count(part))).sum();
+    zone_size(sum(|part| part.upstreams), sum(|part| part.servers))
 }
 
 #[test]
@@ -105,17 +113,17 @@ fn main_files() {
         .collect();
     let host = Host { cpus: 2, master: 1 << 20, worker: 1 << 20 };
     let limits = limits(Demand { shared: 20, per_worker: 10 }, &host);
-    let full = MainFile::render(&templates, &main_input(), &limits, &parts).expect("rendered");
+    let full = MainFile::render(&templates, &main_input(), &limits, zone_of(&parts), &parts).expect("rendered");
     insta::assert_snapshot!("main", full.text);
     let debian = MainInput {
         made_for: "nginx 1.18.0".to_owned(),
         modules: vec!["/usr/lib/nginx/modules/ngx_stream_module.so".into()],
         user: None,
         worker_shutdown_timeout: Some(Duration::from_secs(300)),
-        dialect: Dialect { least_time: false, half_close: false },
+        dialect: Dialect { least_time: false, half_close: false, push: None },
         ..main_input()
     };
-    let empty = MainFile::render(&templates, &debian, &limits, []).expect("rendered");
+    let empty = MainFile::render(&templates, &debian, &limits, zone_of(&[]), []).expect("rendered");
     insta::assert_snapshot!("main-dynamic-module", empty.text);
 }
 
@@ -159,7 +167,12 @@ async fn real_nginxes_take_every_kind() {
         let binary = candidate.clone().install(prefix.layout()).await.expect("installed");
         let checker = Checker::new(binary.clone(), prefix.layout()).expect("a checker");
         let root = prefix.layout().root();
-        let options = RenderOptions { candidate, prefix: root.to_owned(), worker_shutdown_timeout: None };
+        let options = RenderOptions {
+            candidate,
+            prefix: root.to_owned(),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
+        };
         for (name, service) in kinds() {
             if name == "dual-stack" && !lbex_backend_nginx::probe::ipv6_available() {
                 continue;
@@ -236,7 +249,12 @@ async fn render_only_says_what_apply_writes() {
     for choice in nginxes() {
         let folder = tempfile::tempdir().expect("a folder");
         let prefix = folder.path().join("p");
-        let options = NginxOptions { choice: choice.clone(), prefix: prefix.clone(), worker_shutdown_timeout: None };
+        let options = NginxOptions {
+            choice: choice.clone(),
+            prefix: prefix.clone(),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
+        };
         let backend = NginxBackend::open(options).await.expect("opened");
         let state = DesiredState { generation: 1, ..DesiredState::default() };
         let delta = Delta { from: 0, to: 1, ..Delta::default() };
@@ -247,10 +265,12 @@ async fn render_only_says_what_apply_writes() {
             candidate: find(&choice).await.expect("an NGINX"),
             prefix: root,
             worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
         };
         let files = render_only(&state, &options).expect("rendered");
-        let depends_on_host =
-            |line: &&str| !["worker_rlimit", "worker_conn", "return"].iter().any(|w| line.trim().starts_with(w));
+        let depends_on_host = |line: &&str| {
+            !["worker_rlimit", "worker_conn", "return", "resolver "].iter().any(|w| line.trim().starts_with(w))
+        };
         let lines = |text: &str| text.lines().filter(depends_on_host).map(str::to_owned).collect::<Vec<_>>();
         let written = std::fs::read_to_string(backend.layout().main_conf()).expect("read");
         assert_eq!(lines(&files["conf/nginx.conf"]), lines(&written));

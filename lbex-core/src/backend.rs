@@ -1,13 +1,15 @@
 //! The trait that proxies implement, and what they report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::desired::{Delta, DesiredState};
 use crate::names::ServiceKey;
+use crate::settings::Reserved;
 
 /// What a backend can do. Planning asks this, never the backend's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +21,7 @@ pub struct Capabilities {
     pub least_time: bool,
     /// Whether it resolves DNS names of upstream servers itself (ExternalName).
     pub dns_servers: bool,
-    /// Whether a delta that changes servers only (see [`Delta::servers_only`]) is applied without a reload. If so such deltas need
-    /// not wait for `--reload-interval`.
+    /// Whether changes of upstream servers reach it without a reload, by [`ProxyBackend::push`].
     pub live_servers: bool,
     /// Whether servers can be drained: no new connections, those that exist go on.
     pub drains: bool,
@@ -120,6 +121,28 @@ pub enum BackendError {
     Permanent(String),
 }
 
+/// Changes of servers that are on their way to the proxy without a reload (see [`ProxyBackend::push`]).
+pub struct Push {
+    /// The Services whose change is on its way. All others of the delta want an [`ProxyBackend::apply`].
+    pub services: BTreeSet<ServiceKey>,
+    /// Ends when the data plane has taken them all, or has had its time. Answers those that it has not taken: they want an
+    /// [`ProxyBackend::apply`], which puts them right some other way.
+    pub taken: Pin<Box<dyn Future<Output = BTreeSet<ServiceKey>> + Send>>,
+}
+
+impl Push {
+    /// Nothing is on its way.
+    pub fn nothing() -> Self {
+        Self { services: BTreeSet::new(), taken: Box::pin(std::future::ready(BTreeSet::new())) }
+    }
+}
+
+impl fmt::Debug for Push {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Push").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
 /// What a backend sees of its proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -133,6 +156,29 @@ pub struct Observed {
     pub serving: Option<String>,
     /// Processes that only finish the connections they have.
     pub draining: u32,
+    /// How pushes of servers stand; `None` where there are none.
+    pub push: Option<PushStanding>,
+}
+
+/// How pushes of servers stand (see [`ProxyBackend::push`]). A name stands for the servers of one listener that have one port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushStanding {
+    /// Names that the proxy asks for.
+    pub names: usize,
+    /// Those of them whose newest addresses the proxy has not confirmed.
+    pub behind: usize,
+    /// Those that the proxy has stopped asking for.
+    pub silent: usize,
+    /// Questions of the proxy since the start, repeated ones included.
+    pub questions: u64,
+    /// Answers since the start, repeated ones included.
+    pub answers: u64,
+    /// Answers that had to be sent again since the start.
+    pub repeated: u64,
+    /// Messages since the start that were not the proxy's, or no questions.
+    pub ignored: u64,
+    /// Answers since the start that the system did not send at the first attempt.
+    pub unsent: u64,
 }
 
 /// A proxy. Implementations order overlapping calls themselves.
@@ -141,11 +187,25 @@ pub trait ProxyBackend: Send + Sync {
     /// What it can do. Fixed for the life of the process.
     fn capabilities(&self) -> Capabilities;
 
+    /// Ports of this host that it listens on itself, and that no Service can have.
+    fn reserved(&self) -> Vec<Reserved> {
+        Vec::new()
+    }
+
+    /// Sends changes of servers to the proxy at once, where it can take them without a reload; everything else of `delta` is left
+    /// to [`apply`](Self::apply). Does not wait for anything, and may be called while an `apply` is in progress: the newer generation
+    /// counts. The default pushes nothing.
+    fn push(&self, delta: &Delta) -> Push {
+        let _ = delta;
+        Push::nothing()
+    }
+
     /// Makes the proxy serve `desired`, starting it if needed. `delta` is what changed since the last call that returned `Ok`
-    /// (all of it in the first). Idempotent. Returns when the data plane confirms it.
+    /// (all of it in the first), without what was pushed. Idempotent. Returns when the data plane confirms it.
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError>;
 
-    /// Looks at the proxy, changing nothing. Called every few seconds; answers within one.
+    /// Looks at the proxy, changing nothing. Called every second; answers within one. An error says that there was no answer (the
+    /// host is busy, or the proxy hangs): it counts only when several come in a row.
     async fn observe(&self) -> Result<Observed, BackendError>;
 
     /// Ends the proxy: no new connections, those that exist may go on for `drain` at the most. Without a call the proxy goes on

@@ -3,7 +3,7 @@
 //! A desired state is the fold of the deltas that led to it, so whoever holds one (the planner, the task that drives the
 //! backend) keeps it up to date at a cost in proportion to the change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,6 +234,17 @@ impl Delta {
     /// Whether only addresses of upstream servers differ (see [`ServiceChange::servers_only`]).
     pub fn servers_only(&self) -> bool {
         self.changes.values().all(ServiceChange::servers_only)
+    }
+
+    /// Takes the changes of `done` out of this delta and answers them, in a delta of their own. Those that `earlier` has as well
+    /// stay: they are to be done from where that begins.
+    #[must_use]
+    pub fn take_out(&mut self, done: &BTreeSet<ServiceKey>, earlier: Option<&Delta>) -> Delta {
+        let stays =
+            |key: &ServiceKey| !done.contains(key) || earlier.is_some_and(|earlier| earlier.changes.contains_key(key));
+        let (stay, taken) = std::mem::take(&mut self.changes).into_iter().partition(|(key, _)| stays(key));
+        self.changes = stay;
+        Delta { from: self.from, to: self.to, changes: taken }
     }
 
     /// Joins a delta that follows this one (`later.from == self.to`). What cancels out is dropped.

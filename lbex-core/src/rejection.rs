@@ -389,6 +389,11 @@ impl Reason {
         }
     }
 
+    /// Whether nothing is wrong: the Service is meant for another instance.
+    pub fn is_for_another_instance(&self) -> bool {
+        matches!(self, Self::OtherServiceName { .. } | Self::OtherPool { .. })
+    }
+
     /// A stable CamelCase word for Events and metrics.
     pub fn code(&self) -> &'static str {
         match self {

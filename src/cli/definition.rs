@@ -38,13 +38,14 @@ prefix or a port of LBEX's own is taken. lbex validate: 1 something is wrong wit
 
 const VALIDATE_AFTER: &str = "\
 For each Service: whether it is served, where, and what is wrong with it. Exit code 0: all is well; 1: something is wrong or \
-gets a Warning; 2: a file cannot be read.
+gets a Warning; 2: a file cannot be read. A Service that does not ask for LBEX or is for another instance is nothing wrong.
 
 Example:
   lbex validate --service-pool edge services/ nodes.yaml";
 
 const RENDER_AFTER: &str = "\
-Takes the flags of the controller. The configuration is printed as one stream, each file under a line '# file: NAME'.
+Takes the flags of the controller. The configuration is printed as one stream, each file under a line '# file: NAME'. \
+Exit code 1: a manifest file does not parse, or an object in one is not valid; the rest is printed.
 
 Example:
   lbex render --manifests examples/quickstart --nginx system";

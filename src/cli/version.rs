@@ -5,16 +5,23 @@ pub const COMMIT: Option<&str> = option_env!("LBEX_BUILD_COMMIT");
 
 /// What `--version` prints.
 pub fn text() -> String {
-    let backends = if cfg!(feature = "embedded-nginx") {
-        "nginx (with an NGINX inside this binary)"
-    } else if cfg!(feature = "backend-nginx") {
-        "nginx (uses an NGINX of the system)"
-    } else {
-        "none"
-    };
+    let backends = backends();
     format!(
         "lbex {}\ncommit: {}\nbuilt-in backends: {backends}\nplugin ABI: not in this version yet\n",
         env!("CARGO_PKG_VERSION"),
         COMMIT.unwrap_or("unknown"),
     )
+}
+
+#[cfg(feature = "backend-nginx")]
+fn backends() -> String {
+    match lbex_backend_nginx::embedded::embedded() {
+        Some(nginx) => format!("nginx (with NGINX {} inside this binary)", nginx.version),
+        None => "nginx (uses an NGINX of the system)".to_owned(),
+    }
+}
+
+#[cfg(not(feature = "backend-nginx"))]
+fn backends() -> String {
+    "none".to_owned()
 }

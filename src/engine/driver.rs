@@ -1,19 +1,24 @@
 //! Drives the backend: one task, one apply at a time, on the newest desired state. Deltas that come meanwhile are joined.
 //!
-//! Pace: the first change goes at once, then at most one reload per interval; deltas that the backend applies without a reload do
-//! not wait, and neither does a proxy that has to be put right. What failed, or was refused and may succeed later, is tried again
-//! with growing pauses.
+//! Two lanes: changes of servers that the backend can push go to it as they come, whatever else is in progress; everything else
+//! waits for its apply.
+//!
+//! Pace: the first change goes at once, then at most one apply per interval; a proxy that has to be put right does not wait. What
+//! failed, or was refused and may succeed later, is tried again with growing pauses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lbex_core::backend::{Action, ApplyReport, BackendError, ProxyBackend};
-use lbex_core::desired::{Delta, DesiredState};
+use lbex_core::backend::{ApplyReport, ProxyBackend};
+use lbex_core::desired::Delta;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::publish::Metrics;
+use work::Work;
+
+mod work;
 
 /// How long an apply in progress may take to finish when LBEX ends. A tool that is ended exits within 10 s.
 pub(super) const FINISH: Duration = Duration::from_secs(8);
@@ -35,6 +40,8 @@ pub(super) enum Progress {
     Applied(ApplyReport),
     /// Nothing could be applied; why.
     Failed(String),
+    /// These changes of servers were taken by the data plane without a reload.
+    Pushed(Delta),
 }
 
 /// The engine's side of the task.
@@ -80,20 +87,7 @@ impl Driver {
     pub(super) fn start(backend: Arc<dyn ProxyBackend>, pace: Pace, metrics: Arc<Metrics>) -> Self {
         let inbox = Arc::new(Inbox::default());
         let (sender, progress) = mpsc::channel(16);
-        let live_servers = backend.capabilities().live_servers;
-        let work = Work {
-            backend,
-            pace,
-            live_servers,
-            metrics,
-            inbox: inbox.clone(),
-            progress: sender,
-            desired: DesiredState::default(),
-            unapplied: None,
-            begun: false,
-            last_reload: None,
-            pause: Pause::default(),
-        };
+        let work = Work::new(backend, pace, metrics, inbox.clone(), sender);
         Self { inbox, progress: tokio::sync::Mutex::new(progress), task: tokio::spawn(work.run()) }
     }
 
@@ -132,147 +126,6 @@ impl Driver {
     }
 }
 
-/// The task's side.
-struct Work {
-    backend: Arc<dyn ProxyBackend>,
-    pace: Pace,
-    live_servers: bool,
-    metrics: Arc<Metrics>,
-    inbox: Arc<Inbox>,
-    progress: mpsc::Sender<Progress>,
-    /// What the proxy should be, with all deltas taken so far.
-    desired: DesiredState,
-    /// What of it the backend has not applied yet; `None`: all of it is applied.
-    unapplied: Option<Delta>,
-    /// Whether there was anything to apply yet.
-    begun: bool,
-    /// When the last reload, or the last attempt that failed, began.
-    last_reload: Option<Instant>,
-    pause: Pause,
-}
-
-impl Work {
-    async fn run(mut self) {
-        let mut retry_at: Option<Instant> = None;
-        loop {
-            self.wait(retry_at).await;
-            let due = retry_at.is_some_and(|at| at <= Instant::now());
-            let Taken { changed, again, finish } = self.take();
-            if finish {
-                return;
-            }
-            if !(self.begun && (changed || again || due)) {
-                continue;
-            }
-            // A proxy that died serves nobody: that does not wait, however long the interval.
-            if !again && !self.await_pace().await {
-                return;
-            }
-            retry_at = self.apply().await;
-        }
-    }
-
-    /// Until something changes or it is time to try again.
-    async fn wait(&self, until: Option<Instant>) {
-        let timer = async {
-            match until {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = self.inbox.changed.notified() => {}
-            () = timer => {}
-        }
-    }
-
-    /// Takes what waits in the inbox.
-    fn take(&mut self) -> Taken {
-        let mut waiting = self.inbox.lock();
-        let delta = waiting.delta.take();
-        let taken =
-            Taken { changed: delta.is_some(), again: std::mem::take(&mut waiting.again), finish: waiting.finish };
-        drop(waiting);
-        if let Some(delta) = delta {
-            self.begun = true;
-            self.desired.advance(&delta);
-            match &mut self.unapplied {
-                Some(earlier) => earlier.merge(delta),
-                None => self.unapplied = Some(delta),
-            }
-        }
-        taken
-    }
-
-    /// Waits until a reload is due, where one is needed, taking in what comes meanwhile. False: LBEX is ending.
-    async fn await_pace(&mut self) -> bool {
-        loop {
-            let live = self.live_servers && self.unapplied.as_ref().is_some_and(Delta::servers_only);
-            let due = self.last_reload.map(|at| at + self.pace.reload_interval);
-            match due {
-                Some(due) if !live && due > Instant::now() => self.wait(Some(due)).await,
-                _ => return true,
-            }
-            let Taken { again, finish, .. } = self.take();
-            if finish {
-                return false;
-            }
-            if again {
-                return true;
-            }
-        }
-    }
-
-    /// Applies the newest desired state. Says when to try again, if that is to be.
-    async fn apply(&mut self) -> Option<Instant> {
-        let nothing = Delta { from: self.desired.generation, to: self.desired.generation, ..Delta::default() };
-        let delta = self.unapplied.as_ref().unwrap_or(&nothing);
-        let begin = Instant::now();
-        let result = self.backend.apply(&self.desired, delta).await;
-        match result {
-            Ok(report) => {
-                self.metrics.applied(delta, &report, begin.elapsed());
-                log_applied(delta, &report, begin.elapsed());
-                if matches!(report.action, Action::Reloaded | Action::Started | Action::Upgraded) {
-                    self.last_reload = Some(begin);
-                }
-                self.unapplied = None;
-                let retry = report.refused.values().flatten().any(|refusal| refusal.retry);
-                self.tell(Progress::Applied(report)).await;
-                if retry { Some(self.pause.next()) } else { self.pause.reset() }
-            }
-            Err(error) => {
-                self.metrics.apply_failed(&error);
-                // Even where trying again cannot help by itself, the host may be put right meanwhile.
-                let retry = Some(match &error {
-                    BackendError::Retry(_) => self.pause.next(),
-                    BackendError::Permanent(_) => Instant::now() + LONGEST_PAUSE,
-                });
-                // A failed attempt costs as much as one that succeeds: many changes must not make many of them.
-                self.last_reload = Some(begin);
-                tracing::error!("the configuration could not be applied: {error}; what was served before goes on");
-                if self.unapplied.is_none() {
-                    self.unapplied = Some(nothing);
-                }
-                self.tell(Progress::Failed(error.to_string())).await;
-                retry
-            }
-        }
-    }
-
-    async fn tell(&self, progress: Progress) {
-        if self.progress.send(progress).await.is_err() {
-            tracing::debug!("nobody hears of the apply any more: LBEX is ending");
-        }
-    }
-}
-
-struct Taken {
-    changed: bool,
-    again: bool,
-    finish: bool,
-}
-
 /// Growing pauses: 0.5 s, doubling up to [`LONGEST_PAUSE`].
 #[derive(Default)]
 pub(super) struct Pause {
@@ -286,19 +139,8 @@ impl Pause {
         Instant::now() + pause.min(LONGEST_PAUSE)
     }
 
-    fn reset(&mut self) -> Option<Instant> {
+    fn reset(&mut self) {
         self.tries = 0;
-        None
-    }
-}
-
-fn log_applied(delta: &Delta, report: &ApplyReport, took: Duration) {
-    let (services, action) = (delta.changes.len(), report.action.as_str());
-    let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-    if report.action == Action::Unchanged {
-        tracing::debug!("nothing to change (generation {})", report.generation);
-    } else {
-        tracing::info!("{action} in {took:?}: {services} Service(s) changed (generation {})", report.generation);
     }
 }
 

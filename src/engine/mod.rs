@@ -199,9 +199,10 @@ fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, 
     match progress {
         Progress::Applied(report) => {
             problems.reported(&report.refused);
-            feed.confirmed(report.generation);
+            feed.applied(report.generation);
             health.set_ready(true, "");
         }
+        Progress::Pushed(pushed) => feed.pushed(&pushed),
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
 }

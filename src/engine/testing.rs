@@ -1,11 +1,12 @@
 //! A backend for tests of the loop and of the driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend, Refusal};
+use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend, Push, Refusal};
 use lbex_core::desired::{Delta, DesiredState};
 use lbex_core::names::ServiceKey;
 use tokio::time::Instant;
@@ -35,8 +36,15 @@ pub(super) struct Scripted {
     pub(super) takes: Duration,
     pub(super) script: Mutex<Vec<Answer>>,
     pub(super) observed: Mutex<Observed>,
+    /// Looks get no answer.
+    pub(super) silent: AtomicBool,
     pub(super) calls: Mutex<Vec<Call>>,
     pub(super) desired: Mutex<DesiredState>,
+    /// When each push came, and the generation that it led to.
+    pub(super) pushes: Mutex<Vec<(Duration, u64)>>,
+    /// How long the data plane takes to take a push, and whether it does.
+    pub(super) push_takes: Duration,
+    pub(super) push_is_late: Mutex<bool>,
 }
 
 impl Scripted {
@@ -47,8 +55,12 @@ impl Scripted {
             takes: Duration::ZERO,
             script: Mutex::default(),
             observed: Mutex::new(Observed { healthy: true, in_step: true, ..Observed::default() }),
+            silent: AtomicBool::new(false),
             calls: Mutex::default(),
             desired: Mutex::default(),
+            pushes: Mutex::default(),
+            push_takes: Duration::ZERO,
+            push_is_late: Mutex::default(),
         }
     }
 
@@ -68,6 +80,22 @@ impl ProxyBackend for Scripted {
         Capabilities { live_servers: self.live_servers, ..Capabilities::default() }
     }
 
+    fn push(&self, delta: &Delta) -> Push {
+        let changes = delta.changes.iter().filter(|(_, change)| self.live_servers && change.servers_only());
+        let services: BTreeSet<ServiceKey> = changes.map(|(key, _)| key.clone()).collect();
+        if services.is_empty() {
+            return Push::nothing();
+        }
+        self.pushes.lock().unwrap().push((self.begin.elapsed(), delta.to));
+        let late = if *self.push_is_late.lock().unwrap() { services.clone() } else { BTreeSet::new() };
+        let takes = self.push_takes;
+        let taken = Box::pin(async move {
+            tokio::time::sleep(takes).await;
+            late
+        });
+        Push { services, taken }
+    }
+
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let (generation, from, changed) = (desired.generation, delta.from, delta.changes.len());
         self.calls.lock().unwrap().push(Call { after: self.begin.elapsed(), generation, from, changed });
@@ -79,6 +107,9 @@ impl ProxyBackend for Scripted {
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(BackendError::Retry("it does not answer".to_owned()));
+        }
         Ok(self.observed.lock().unwrap().clone())
     }
 

@@ -207,6 +207,45 @@ async fn a_proxy_that_dies_before_it_was_seen_in_step_is_put_right_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn looks_without_an_answer_count_when_several_come_in_a_row() {
+    let running = Running::start(Scripted::new());
+    running.send(SourceEvent::Synced).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let silent = |yes| running.backend.silent.store(yes, std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..5 {
+        silent(true);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(running.health.healthy().ok, "two prove nothing");
+        silent(false);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(running.backend.calls().len(), 1);
+
+    silent(true);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let healthy = running.health.healthy();
+    assert!(!healthy.ok && healthy.line.contains("it does not answer, "), "{healthy:?}");
+    assert!(running.backend.calls().len() > 1, "a proxy that hangs is put right");
+    silent(false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(running.health.healthy().ok);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definite_answer_counts_at_once() {
+    let running = Running::start(Scripted::new());
+    running.send(SourceEvent::Synced).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let gone = Observed { detail: "it does not run".to_owned(), ..Observed::default() };
+    *running.backend.observed.lock().unwrap() = gone;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(running.health.healthy().line.contains("it does not run"));
+    assert_eq!(running.backend.calls().len(), 2);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_ends_ends_the_loop() {
     let Running { source, engine, _prefix, .. } = Running::start(Scripted::new());
     drop(source);
@@ -327,5 +366,24 @@ async fn only_what_was_confirmed_is_saved() {
     assert!(running.file.read().unwrap().is_none());
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(running.file.read().unwrap().unwrap().desired.services, planned(&[("web", 80)]).services);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_were_pushed_are_saved_without_an_apply() {
+    let running = Running::start(Scripted { live_servers: true, ..Scripted::new() });
+    let Change::Service(mut web) = service("web", 80) else { panic!() };
+    web.annotations.insert("loadbalancer.lbex/node-set".into(), "all".into());
+    let lists = lists(&[]).into_iter().chain([Change::Service(web)]).collect();
+    running.send(SourceEvent::Changes(lists)).await;
+    running.send(SourceEvent::Synced).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = running.file.read().unwrap().unwrap().desired;
+    running.send(SourceEvent::Changes(vec![Change::AllNodes(Vec::new())])).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = running.file.read().unwrap().unwrap().desired;
+    assert_eq!(running.backend.calls().len(), 1, "by a push");
+    let changes = before.changes_to(&after);
+    assert!(changes.len() == 1 && changes.values().all(lbex_core::desired::ServiceChange::servers_only), "{changes:?}");
     running.end().await;
 }

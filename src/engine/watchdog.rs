@@ -17,6 +17,8 @@ use crate::publish::Metrics;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How many looks in a row have to go without an answer to count: one proves only that the host is busy.
+const MISSES: u32 = 3;
 
 /// The task; `look_now` makes it look at once. `tell` hears of every look that saw something: whether the proxy serves.
 pub(super) fn start(
@@ -31,22 +33,32 @@ pub(super) fn start(
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut steps = Steps::default();
+        let mut misses = 0;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = look_now.notified() => {}
             }
-            let observed = look(backend.as_ref()).await;
-            metrics.observed(observed.as_ref().ok());
-            match observed {
-                Ok(Observed { healthy, detail, in_step, .. }) => {
-                    health.set_proxy(healthy, detail);
-                    tell.send_replace(Some(healthy));
-                    if steps.seen(in_step, Instant::now()) {
-                        nudge.again();
-                    }
+            let (healthy, detail, in_step) = match look(backend.as_ref()).await {
+                Ok(observed) => {
+                    misses = 0;
+                    metrics.observed(Some(&observed));
+                    (observed.healthy, observed.detail, observed.in_step)
                 }
-                Err(why) => health.set_proxy(false, why),
+                Err(why) => {
+                    misses += 1;
+                    if misses < MISSES {
+                        tracing::info!("a look at the proxy proved nothing ({misses} of {MISSES} in a row): {why}");
+                        continue;
+                    }
+                    metrics.observed(None);
+                    (false, format!("{why}, {misses} times in a row"), false)
+                }
+            };
+            health.set_proxy(healthy, detail);
+            tell.send_replace(Some(healthy));
+            if steps.seen(in_step, Instant::now()) {
+                nudge.again();
             }
         }
     })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, Refusal};
+use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::model::{ObjectKind, Protocol};
 use lbex_core::rejection::Rejection;
@@ -50,6 +50,8 @@ pub struct Metrics {
     plan_duration: Histogram,
     apply_duration: Durations,
     apply_failures: Counters,
+    push_duration: Histogram,
+    late_pushes: Counter,
     last_apply: Timestamp,
     desired_generation: Gauge<i64, AtomicI64>,
     applied_generation: Gauge<i64, AtomicI64>,
@@ -63,6 +65,8 @@ pub struct Metrics {
     last_good: Timestamp,
     last_good_failures: Counter,
     draining: Gauge,
+    push_names: Gauges<1>,
+    push_messages: Counters,
     suppressed: Counter,
     admin_dropped: Counter,
 }
@@ -84,6 +88,8 @@ impl Metrics {
             plan_duration: plan_buckets(),
             apply_duration: Family::new_with_constructor(apply_buckets),
             apply_failures: Family::default(),
+            push_duration: push_buckets(),
+            late_pushes: Counter::default(),
             last_apply: Gauge::default(),
             desired_generation: Gauge::default(),
             applied_generation: Gauge::default(),
@@ -97,6 +103,8 @@ impl Metrics {
             last_good: Gauge::default(),
             last_good_failures: Counter::default(),
             draining: Gauge::default(),
+            push_names: Family::default(),
+            push_messages: Family::default(),
             suppressed: Counter::default(),
             admin_dropped: Counter::default(),
         };
@@ -131,6 +139,10 @@ impl Metrics {
         r.register_with_unit("lbex_apply_duration", help, Unit::Seconds, self.apply_duration.clone());
         let help = "Desired states that the backend could not apply, by whether trying again can help";
         r.register("lbex_apply_failures", help, self.apply_failures.clone());
+        let help = "Time until the data plane had taken a change of servers without a reload; each is a reload avoided";
+        r.register_with_unit("lbex_push_duration", help, Unit::Seconds, self.push_duration.clone());
+        let help = "Services whose change of servers the data plane did not take in time, so that a reload was needed";
+        r.register("lbex_late_pushes", help, self.late_pushes.clone());
         let help = "When a desired state was last confirmed by the data plane, since the epoch; 0: never";
         r.register_with_unit("lbex_last_apply_timestamp", help, Unit::Seconds, self.last_apply.clone());
         let help = "Generation of the desired state that is to be applied";
@@ -164,6 +176,10 @@ impl Metrics {
         r.register("lbex_last_good_failures", help, self.last_good_failures.clone());
         let help = "Workers of the proxy that only finish the connections they have";
         r.register("lbex_draining_workers", help, self.draining.clone());
+        let help = "Names that the proxy asks for instead of being reloaded, by whether it has their newest endpoints";
+        r.register("lbex_push_names", help, self.push_names.clone());
+        let help = "Messages between LBEX and the proxy about endpoints";
+        r.register("lbex_push_messages", help, self.push_messages.clone());
         let help = "Log lines about problems of Services that were joined into a summary";
         r.register("lbex_log_lines_suppressed", help, self.suppressed.clone());
         let help = "Connections to the health and metrics ports that made way for newer ones";
@@ -248,7 +264,20 @@ impl Metrics {
     /// The backend applied a desired state. `delta` is what it was given as changed since it last did.
     pub fn applied(&self, delta: &Delta, report: &ApplyReport, took: Duration) {
         self.apply_duration.get_or_create(&[("action", report.action.as_str())]).observe(took.as_secs_f64());
-        self.applied_generation.set(signed(report.generation));
+        self.confirmed(delta, report.generation);
+    }
+
+    /// Changes of servers were pushed; `late`: how many Services' the data plane did not take in time.
+    pub fn pushed(&self, delta: &Delta, late: usize, took: Duration) {
+        if late == 0 {
+            self.push_duration.observe(took.as_secs_f64());
+        }
+        self.late_pushes.inc_by(late as u64);
+        self.confirmed(delta, delta.to);
+    }
+
+    fn confirmed(&self, delta: &Delta, generation: u64) {
+        self.applied_generation.set(signed(generation).max(self.applied_generation.get()));
         self.last_apply.set(now());
         for change in delta.changes.values() {
             change.before().inspect(|config| self.count(config, -1));
@@ -270,6 +299,25 @@ impl Metrics {
         self.proxy_healthy.set(observed.is_some_and(|o| o.healthy).into());
         if let Some(observed) = observed {
             self.draining.set(observed.draining.into());
+            observed.push.inspect(|push| self.push_stands(push));
+        }
+    }
+
+    fn push_stands(&self, push: &PushStanding) {
+        let set = |state, count: usize| self.push_names.get_or_create(&[("state", state)]).set(signed(count));
+        set("current", push.names.saturating_sub(push.behind));
+        set("behind", push.behind);
+        set("silent", push.silent);
+        let counts = [
+            ("question", push.questions),
+            ("answer", push.answers),
+            ("repeated", push.repeated),
+            ("ignored", push.ignored),
+            ("unsent", push.unsent),
+        ];
+        for (kind, count) in counts {
+            let counter = self.push_messages.get_or_create(&[("kind", kind)]);
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
 
@@ -327,6 +375,10 @@ fn shift<const N: usize>(gauges: &Gauges<N>, changes: impl Iterator<Item = (Labe
 
 fn plan_buckets() -> Histogram {
     Histogram::new([0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0])
+}
+
+fn push_buckets() -> Histogram {
+    Histogram::new([0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0])
 }
 
 fn apply_buckets() -> Histogram {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lbex_core::backend::{Action, ApplyReport, BackendError, Instead, Observed, Refusal};
+use lbex_core::backend::{Action, ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal};
 use lbex_core::desired::{Algorithm, Delta, Listener, Servers, ServiceChange, ServiceConfig, Upstream};
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
@@ -128,6 +128,7 @@ fn the_process_is_measured() {
 fn the_readme_lists_all_metrics() {
     let metrics = metrics();
     metrics.applied(&Delta::default(), &report(1), Duration::ZERO);
+    metrics.observed(Some(&Observed { push: Some(PushStanding::default()), ..Observed::default() }));
     let refusal = Refusal { code: "PortInUse", message: String::new(), instead: Instead::LeftOut, retry: true };
     let mut log = ProblemLog::new(metrics.clone());
     log.planned(&changed("a", vec![few_nodes(1)]));

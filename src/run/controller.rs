@@ -58,11 +58,10 @@ pub async fn controller(
         commit: COMMIT.unwrap_or("unknown").to_owned(),
         backend: capabilities.description.clone(),
     }));
-    let own_ports = reserved(&admin);
+    let mut planning = PlanSettings { capabilities, ..settings.planning.clone() };
+    planning.reserved.extend(reserved(&admin).into_iter().chain(backend.reserved()));
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
-    let mut planning = PlanSettings { capabilities, ..settings.planning.clone() };
-    planning.reserved.extend(own_ports);
 
     let parts = (backend.clone(), release, health);
     let Some((engine, source)) = begin(&settings, planning, parts, metrics, &stop).await? else {

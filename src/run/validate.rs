@@ -1,17 +1,16 @@
 //! `lbex validate FILES`: what each Service would get, and what is wrong.
 
 use std::fmt::Write as _;
-use std::process::ExitCode;
 
 use lbex_backend_nginx::binary::{NginxChoice, find};
 use lbex_core::backend::Capabilities;
 use lbex_core::desired::{Listener, Servers};
 use lbex_core::names::ServiceKey;
 use lbex_core::planner::{Planner, Status};
-use lbex_core::rejection::Effect;
+use lbex_core::rejection::{Effect, Rejection};
 use lbex_core::settings::PlanSettings;
 
-use super::rules;
+use super::{Output, rules};
 use crate::cli::Failure;
 use crate::settings::ValidateSettings;
 use crate::source::manifests::{ProblemKind, load};
@@ -19,15 +18,8 @@ use crate::source::manifests::{ProblemKind, load};
 /// How many servers of a listener are listed.
 const SERVERS_SHOWN: usize = 8;
 
-/// What was found.
-pub(super) struct Verdict {
-    /// For people.
-    pub(super) text: String,
-    /// 0: all is well; 1: something is wrong, or gets a Warning; 2: a path cannot be read.
-    pub(super) exit_code: ExitCode,
-}
-
-pub(super) async fn validate(settings: ValidateSettings) -> Result<Verdict, Failure> {
+/// For people. Exit code 0: all is well; 1: something is wrong, or gets a Warning; 2: a path cannot be read.
+pub(super) async fn validate(settings: ValidateSettings) -> Result<Output, Failure> {
     let capabilities = capabilities(&settings.nginx.choice).await;
     let loaded = load(&settings.files, &settings.namespaces);
     let unreadable = loaded.unreadable();
@@ -47,7 +39,7 @@ pub(super) async fn validate(settings: ValidateSettings) -> Result<Verdict, Fail
         () if bad_files || counts.wrong > 0 => 1,
         () => 0,
     };
-    Ok(Verdict { text, exit_code: exit_code.into() })
+    Ok(Output { text, exit_code: exit_code.into() })
 }
 
 /// What all Services together come to.
@@ -56,6 +48,7 @@ struct Counts {
     served: usize,
     partly: usize,
     not_served: usize,
+    elsewhere: usize,
     not_asking: usize,
     /// Services with anything wrong or adjusted.
     wrong: usize,
@@ -63,10 +56,13 @@ struct Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { served, partly, not_served, not_asking, wrong } = self;
-        let all = served + partly + not_served + not_asking;
+        let Self { served, partly, not_served, elsewhere, not_asking, wrong } = self;
+        let all = served + partly + not_served + elsewhere + not_asking;
         write!(f, "{all} Service(s): {served} served, {partly} served in part, {not_served} not served, ")?;
-        write!(f, "{not_asking} that do not ask for LBEX; {wrong} with something wrong")
+        write!(
+            f,
+            "{elsewhere} for other instances, {not_asking} that do not ask for LBEX; {wrong} with something wrong"
+        )
     }
 }
 
@@ -74,19 +70,14 @@ fn services(planner: &Planner, text: &mut String) -> Counts {
     let mut counts = Counts::default();
     for service in planner.cluster().services() {
         let key = &service.key;
-        let status = planner.status(key);
-        let words = match status {
-            Status::NotAsking => "does not ask for LBEX",
-            Status::NotServed => "NOT SERVED",
-            Status::PartlyServed => "served in part",
-            Status::Served => "served",
+        let (words, count) = match planner.status(key) {
+            Status::NotAsking => ("does not ask for LBEX", &mut counts.not_asking),
+            Status::NotServed if is_for_another(planner, key) => ("for another instance", &mut counts.elsewhere),
+            Status::NotServed => ("NOT SERVED", &mut counts.not_served),
+            Status::PartlyServed => ("served in part", &mut counts.partly),
+            Status::Served => ("served", &mut counts.served),
         };
-        match status {
-            Status::NotAsking => counts.not_asking += 1,
-            Status::NotServed => counts.not_served += 1,
-            Status::PartlyServed => counts.partly += 1,
-            Status::Served => counts.served += 1,
-        }
+        *count += 1;
         line(text, format_args!("{key}: {words}"));
         counts.wrong += usize::from(describe(planner, key, text));
     }
@@ -99,16 +90,27 @@ fn describe(planner: &Planner, key: &ServiceKey, text: &mut String) -> bool {
     for listener in config.iter().flat_map(|config| &config.listeners) {
         line(text, format_args!("  {}", shown(listener)));
     }
-    let rejections = planner.rejections().get(key).map_or(&[][..], |r| r);
+    let rejections = rejections(planner, key);
     for rejection in rejections {
         let word = match rejection.effect() {
+            Effect::NotServed if rejection.reason.is_for_another_instance() => "note",
             Effect::NotServed => "not served",
             Effect::Adjusted => "warning",
             Effect::Note => "note",
         };
         line(text, format_args!("  {word}: {rejection}"));
     }
-    rejections.iter().any(|rejection| rejection.effect() != Effect::Note)
+    let wrong = |r: &Rejection| r.effect() != Effect::Note && !r.reason.is_for_another_instance();
+    rejections.iter().any(wrong)
+}
+
+fn rejections<'a>(planner: &'a Planner, key: &ServiceKey) -> &'a [Rejection] {
+    planner.rejections().get(key).map_or(&[][..], |rejections| rejections)
+}
+
+/// Whether it is not served because another instance is to serve it.
+fn is_for_another(planner: &Planner, key: &ServiceKey) -> bool {
+    rejections(planner, key).iter().any(|rejection| rejection.reason.is_for_another_instance())
 }
 
 fn shown(listener: &Listener) -> String {

@@ -12,7 +12,7 @@ use lbex_core::selector::ByName;
 use lbex_core::settings::{PlanSettings, PortRanges, Reserved};
 
 #[cfg(feature = "backend-nginx")]
-use lbex_backend_nginx::binary::NginxChoice;
+use lbex_backend_nginx::{EndpointUpdates, binary::NginxChoice};
 
 use super::addresses;
 use super::error::{SettingError, SettingErrors};
@@ -246,6 +246,15 @@ impl Reader<'_> {
             choice: self.nginx_choice(),
             prefix: prefix.unwrap_or_default(),
             worker_shutdown_timeout: self.one("worker-shutdown-timeout", timeout),
+            #[cfg(feature = "backend-nginx")]
+            endpoint_updates: self.one(
+                "endpoint-updates",
+                word(&[
+                    ("auto", EndpointUpdates::Auto),
+                    ("push", EndpointUpdates::Push),
+                    ("reload", EndpointUpdates::Reload),
+                ]),
+            ),
         }
     }
 
@@ -328,10 +337,6 @@ impl Reader<'_> {
         let drain = self.maybe("drain-timeout", or_off(duration(Duration::ZERO..=LONGEST)));
         if let (Some(Some(_)), Some(value)) = (drain, self.given("drain-timeout").cloned()) {
             self.errors.push(SettingError::NotYet { setting: known("drain-timeout"), value });
-        }
-        let updates = self.maybe("endpoint-updates", word(&[("auto", false), ("reload", false), ("push", true)]));
-        if let (Some(true), Some(value)) = (updates, self.given("endpoint-updates").cloned()) {
-            self.errors.push(SettingError::NotYet { setting: known("endpoint-updates"), value });
         }
     }
 }

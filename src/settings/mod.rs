@@ -156,6 +156,9 @@ pub struct NginxSettings {
     pub prefix: PathBuf,
     /// `--worker-shutdown-timeout`; `None`: off, the default.
     pub worker_shutdown_timeout: Option<Duration>,
+    /// `--endpoint-updates`. Default auto.
+    #[cfg(feature = "backend-nginx")]
+    pub endpoint_updates: lbex_backend_nginx::EndpointUpdates,
 }
 
 /// `--stop-proxy-on-exit`.

@@ -207,8 +207,8 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "WHICH",
         default: Some("auto"),
         group: Group::Proxy,
-        help: "Which NGINX: embedded (the one inside this binary), system (nginx from PATH), the path of one, or auto: embedded \
-               where this build has it, else system",
+        help: "Which NGINX: embedded (the one inside this binary), system (nginx from PATH, then from /usr/sbin and other usual \
+               folders), the path of one, or auto: embedded where this build has it, else system",
         allowed: "auto, embedded, system, or a path with a '/' in it",
         ..BASE
     },
@@ -242,12 +242,13 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "endpoint-updates",
-        kind: Kind::Choice(&["auto", "reload"]),
+        kind: Kind::Choice(&["auto", "push", "reload"]),
         value_name: "HOW",
         default: Some("auto"),
         group: Group::Proxy,
-        help: "How changes of endpoints reach the proxy. In this version auto and reload are the same; push is not in it yet",
-        allowed: "auto or reload",
+        help: "How changes of endpoints reach NGINX. push: without a reload, at once with the embedded NGINX, within a second with \
+               another from 1.27.3. reload: by reload. auto: push where NGINX can",
+        allowed: "auto, push or reload",
         ..BASE
     },
     Setting {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lbex_backend_nginx::EndpointUpdates;
 use lbex_backend_nginx::binary::NginxChoice;
 use lbex_core::settings::PlanSettings;
 
@@ -64,7 +65,12 @@ fn defaults() {
     assert_eq!(settings.selection.affinity, Affinity::InPool);
     assert_eq!(
         settings.nginx,
-        NginxSettings { choice: NginxChoice::Auto, prefix: "/var/lib/lbex".into(), worker_shutdown_timeout: None }
+        NginxSettings {
+            choice: NginxChoice::Auto,
+            prefix: "/var/lib/lbex".into(),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::Auto
+        }
     );
     assert_eq!(settings.admin.health, ["0.0.0.0:7331".parse().unwrap(), "[::]:7331".parse().unwrap()]);
     assert_eq!(settings.admin.metrics, Some("127.0.0.1:7332".parse().unwrap()));
@@ -201,6 +207,7 @@ fn proxy_settings() {
             choice: NginxChoice::Path("/opt/nginx/sbin/nginx".into()),
             prefix: "/srv/lbex".into(),
             worker_shutdown_timeout: Some(Duration::from_secs(90)),
+            endpoint_updates: EndpointUpdates::Reload,
         }
     );
     assert_eq!(settings.reload_interval, Duration::from_millis(250));
@@ -332,14 +339,13 @@ fn later_versions_flags_are_known() {
         ("plugin-dir", "/p"),
         ("backend-config", "/c"),
         ("nginx-plus-api", "http://127.0.0.1:8080"),
-        ("endpoint-updates", "push"),
         ("drain-timeout", "30s"),
     ] {
         texts.push(refused(&[(name, value)]));
     }
     insta::assert_snapshot!(texts.join("\n"));
     // What is only the default asks for nothing new.
-    let defaults = [("drain-timeout", "off"), ("plugin-dir", ""), ("endpoint-updates", "auto")];
+    let defaults = [("drain-timeout", "off"), ("plugin-dir", "")];
     assert_eq!(lowered(&defaults).warnings, [""; 0]);
     let error = settings_of(&[], &[("LBEX_PLUGIN_DIR", "/p")], HOST).unwrap_err().to_string();
     assert_eq!(error, "--plugin-dir: \"/p\" from variable LBEX_PLUGIN_DIR is not in this version yet; leave it out");

@@ -1,6 +1,5 @@
 //! Keeps the file up to date with what the data plane confirmed, at a bounded cost, in a task of its own.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::known::Known;
 use super::{Remembered, SavedState, Scope, StateFile};
 use crate::publish::Metrics;
 
@@ -27,9 +27,6 @@ const REMIND: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(30);
 /// How long the last write may take when LBEX ends.
 const FINISH: Duration = Duration::from_secs(2);
-/// How many changes may wait to be confirmed one delta by one; beyond, deltas are joined.
-const WAITING_CHANGES: usize = 20_000;
-
 /// The last good state, in memory and on disk. Follows the deltas that the engine hands over; what is confirmed of them is saved
 /// within a second, or less often where writing takes long.
 #[derive(Debug)]
@@ -40,88 +37,91 @@ pub struct LastGood {
 
 #[derive(Debug, Default)]
 struct Shared {
-    known: Mutex<Known>,
+    contents: Mutex<Contents>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// What the data plane confirmed.
-    confirmed: DesiredState,
-    /// Whether it confirmed anything.
-    any: bool,
-    /// Handed over and not confirmed yet, in order.
-    waiting: VecDeque<Delta>,
-    changes: usize,
+struct Contents {
+    known: Known,
     /// What is known of the cluster, and how often that changed.
     cluster: Remembered,
     news: u64,
-    /// The generation that the file holds, and which news.
-    saved: Option<(u64, u64)>,
+    /// The version that the file holds.
+    saved: Option<Version>,
     finish: bool,
 }
 
+/// The revision of what is known to be good, and the number of changes of what is known of the cluster.
+type Version = (u64, u64);
+
+impl Contents {
+    fn is_unsaved(&self) -> bool {
+        self.known.revision() > 0 && self.saved != Some(self.version())
+    }
+
+    fn version(&self) -> Version {
+        (self.known.revision(), self.news)
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         // A panic ends LBEX; what it left is not saved.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known, and wakes the task where that leaves something to save.
+    fn change(&self, change: impl FnOnce(&mut Contents)) {
+        let unsaved = {
+            let mut contents = self.lock();
+            change(&mut contents);
+            contents.is_unsaved()
+        };
+        if unsaved {
+            self.wake.notify_one();
+        }
     }
 }
 
 impl LastGood {
     /// Starts the task. `cluster` is what is known of the cluster already.
     pub fn start(file: StateFile, scope: Scope, cluster: Remembered, metrics: Arc<Metrics>) -> Self {
-        let known = Known { cluster, ..Known::default() };
-        let shared = Arc::new(Shared { known: Mutex::new(known), ..Shared::default() });
+        let contents = Contents { cluster, ..Contents::default() };
+        let shared = Arc::new(Shared { contents: Mutex::new(contents), ..Shared::default() });
         let writer = Writer { shared: shared.clone(), file, scope, metrics, failing: None };
         Self { shared, task: tokio::spawn(writer.run()) }
     }
 
-    /// This delta is being applied. Each begins where the one before ends; the first at 0.
-    pub fn submitted(&self, delta: Delta) {
-        let mut known = self.shared.lock();
-        let known = &mut *known;
-        match known.waiting.back_mut() {
-            Some(last) if known.changes + delta.changes.len() > WAITING_CHANGES => {
-                known.changes -= last.changes.len();
-                last.merge(delta);
-                known.changes += last.changes.len();
-            }
-            _ => {
-                known.changes += delta.changes.len();
-                known.waiting.push_back(delta);
-            }
-        }
+    /// What is handed over first is what the file holds: it need not be written for that.
+    pub fn resumed(&self, state: &DesiredState) {
+        self.shared.change(|contents| {
+            contents.known.resumed(state);
+            contents.saved = Some(contents.version());
+        });
     }
 
-    /// The file holds what this generation is: it need not be written for that.
-    pub fn holds(&self, generation: u64) {
-        let mut known = self.shared.lock();
-        known.saved = Some((generation, known.news));
+    /// This delta is on its way to the proxy. Each begins where the one before ends; the first at 0.
+    pub fn submitted(&self, delta: &Delta) {
+        self.shared.change(|contents| contents.known.submitted(delta));
+    }
+
+    /// The data plane confirmed everything up to this generation.
+    pub fn applied(&self, generation: u64) {
+        self.shared.change(|contents| contents.known.applied(generation));
+    }
+
+    /// The data plane took these changes of servers, whatever else it has not confirmed.
+    pub fn pushed(&self, pushed: &Delta) {
+        self.shared.change(|contents| contents.known.pushed(pushed));
     }
 
     /// What is known of the cluster now.
     pub fn remember(&self, cluster: Remembered) {
-        let mut known = self.shared.lock();
-        if known.cluster != cluster {
-            known.cluster = cluster;
-            known.news += 1;
-            self.shared.wake.notify_one();
-        }
-    }
-
-    /// The data plane confirmed everything up to this generation.
-    pub fn confirmed(&self, generation: u64) {
-        let mut known = self.shared.lock();
-        known.any = true;
-        while known.waiting.front().is_some_and(|delta| delta.to <= generation) {
-            let Some(delta) = known.waiting.pop_front() else { break };
-            known.changes -= delta.changes.len();
-            known.confirmed.advance(&delta);
-        }
-        if known.is_unsaved() {
-            self.shared.wake.notify_one();
-        }
+        self.shared.change(|contents| {
+            contents.news += u64::from(contents.cluster != cluster);
+            contents.cluster = cluster;
+        });
     }
 
     /// Whether the task is gone, which it never should be.
@@ -154,7 +154,7 @@ struct Writer {
 struct Unsaved {
     desired: DesiredState,
     cluster: Remembered,
-    news: u64,
+    version: Version,
 }
 
 struct Failing {
@@ -167,8 +167,8 @@ impl Writer {
         let mut earliest = Instant::now();
         loop {
             let (unsaved, finish) = self.look(earliest <= Instant::now());
-            if let Some(state) = unsaved {
-                earliest = self.save(state).await;
+            if let Some(unsaved) = unsaved {
+                earliest = self.save(unsaved).await;
             }
             if finish {
                 return;
@@ -184,10 +184,14 @@ impl Writer {
 
     /// What is to be written now, and whether LBEX ends.
     fn look(&self, due: bool) -> (Option<Unsaved>, bool) {
-        let known = self.shared.lock();
-        let now = known.is_unsaved() && (due || known.finish);
-        let unsaved = || Unsaved { desired: known.confirmed.clone(), cluster: known.cluster.clone(), news: known.news };
-        (now.then(unsaved), known.finish)
+        let contents = self.shared.lock();
+        let now = contents.is_unsaved() && (due || contents.finish);
+        let unsaved = || Unsaved {
+            desired: contents.known.confirmed(),
+            cluster: contents.cluster.clone(),
+            version: contents.version(),
+        };
+        (now.then(unsaved), contents.finish)
     }
 
     /// Has the file written again if it is gone.
@@ -200,8 +204,8 @@ impl Writer {
     }
 
     /// Writes, and says when the next write may be.
-    async fn save(&mut self, Unsaved { desired, cluster, news }: Unsaved) -> Instant {
-        let (begin, generation) = (Instant::now(), desired.generation);
+    async fn save(&mut self, Unsaved { desired, cluster, version }: Unsaved) -> Instant {
+        let begin = Instant::now();
         let saved = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let Remembered { cluster, inventory } = cluster;
         let (lbex, scope) = (env!("CARGO_PKG_VERSION").to_owned(), self.scope.clone());
@@ -211,12 +215,12 @@ impl Writer {
         let took = begin.elapsed();
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => {
-                self.shared.lock().saved = Some((generation, news));
+                self.shared.lock().saved = Some(version);
                 self.metrics.last_good_saved();
                 if let Some(failing) = self.failing.take() {
                     tracing::info!("the last good state is saved again, after {} s", failing.since.elapsed().as_secs());
                 }
-                tracing::debug!("saved the last good state (generation {generation}) in {took:?}");
+                tracing::debug!("saved the last good state (version {version:?}) in {took:?}");
                 Instant::now() + (took * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE)
             }
             Err(error) => {
@@ -239,11 +243,5 @@ impl Writer {
                 self.file.path().display()
             );
         }
-    }
-}
-
-impl Known {
-    fn is_unsaved(&self) -> bool {
-        self.any && self.saved != Some((self.confirmed.generation, self.news))
     }
 }

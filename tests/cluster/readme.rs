@@ -43,28 +43,6 @@ spec:
     nodePort: 30123
 "#;
 
-const SHORT_NTP: &str = r"
-apiVersion: v1
-kind: Service
-metadata:
-  name: cluster-local-ntp
-  labels:
-    name: ntp-service
-    app: ntp
-    version: 1.0.0
-  annotations:
-    kubernetes.io/loadbalancer-class: loadbalancer-lbex
-spec:
-  type: NodePort
-  selector: 
-    app: ntp-pod
-  ports:
-  - name: ntp-listener
-    protocol: UDP
-    port: 123
-    nodePort: 30123
-";
-
 const MY_NGINX: &str = r#"
 apiVersion: v1
 kind: Service
@@ -90,6 +68,12 @@ spec:
   selector:
     run: my-nginx
 "#;
+
+/// The short form of the same Service: with the class and no other annotation.
+fn short_ntp() -> String {
+    let lines = NTP.lines().filter(|line| !line.trim_start().starts_with("loadbalancer.lbex/"));
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
 
 /// LBEX inside a namespace, where the API server is at its address outside.
 async fn inside(cluster: &Cluster, netns: &Netns, flags: &[&str]) -> Result<Lbex> {
@@ -128,7 +112,7 @@ async fn the_originals_examples_are_served() -> Result<()> {
         at_is(at(8443), "https").await?;
         assert!(!lbex.log().contains(" reason="), "{}", lbex.log());
         // The short form is for an instance that requires no port.
-        server.kubectl(&apply, SHORT_NTP).await?;
+        server.kubectl(&apply, &short_ntp()).await?;
         cluster.told(&lbex, "cluster-local-ntp", "PortAnnotationMissing").await?;
         udp_at_is(at(123), "refused").await?;
     }

@@ -118,7 +118,6 @@ fn not_in_this_version_yet() -> Result<()> {
         "--plugin-dir=/opt",
         "--backend-config=/opt/config.json",
         "--nginx-plus-api=http://127.0.0.1:8080",
-        "--endpoint-updates=push",
     ];
     for flag in flags {
         let name = flag.split('=').next().unwrap_or_default();
@@ -227,6 +226,22 @@ fn validate() -> Result<()> {
     let all = folder.path().display().to_string();
     check_run(&["validate", &all], &[], 1, &["3 Service(s): 2 served"])?;
 
+    // Nothing is wrong with Services of other instances, or with those that are none of LBEX's business.
+    let pooled = pods("pooled", ports[0]).lbex("service-pool", "edge");
+    let quiet = lbex_test_harness::objects::service("quiet").tcp("web", 80, 0);
+    let theirs = write("theirs.json", &list([&pooled as _, &quiet as _]))?;
+    let words = ["default/pooled: for another instance", "its pool (edge)", "default/quiet: does not ask for LBEX"];
+    let none = ["0 not served, 1 for other instances, 1 that do not ask for LBEX; 0 with something wrong"];
+    check_run(&["validate", &theirs], &[], 0, &[&words[..], &none].concat())?;
+    let named = ["default/good: for another instance", "--service-name"];
+    check_run(&["validate", "--service-name=other", &good], &[], 0, &named)?;
+    // A pool that is not valid is for nobody.
+    let odd = write("odd.json", &list([&pods("odd", ports[0]).lbex("service-pool", "a b") as _]))?;
+    check_run(&["validate", &odd], &[], 1, &["default/odd: NOT SERVED", "no instance serves it"])?;
+    for file in [&theirs, &odd] {
+        std::fs::remove_file(file)?;
+    }
+
     let broken = write("broken.yaml", "kind: Service\nmetadata: {name: [}\n")?;
     check_run(&["validate", &broken, &good], &[], 1, &["broken.yaml:2:", "default/good: served"])?;
     check_run(&["validate", "/nonexistent/manifests", &good], &[], 2, &["/nonexistent/manifests"])?;
@@ -287,6 +302,33 @@ async fn render(nginx: Nginx) -> Result<()> {
     assert!(test.status.success() && said.contains("test is successful"), "{said}");
     assert!(!said.contains("[warn]"), "{said}");
     Ok(())
+}
+
+/// What is wrong with manifests is on standard error and in the exit code; what could be rendered is printed all the same.
+#[test]
+fn render_of_what_is_wrong() -> Result<()> {
+    let (folder, ports) = (Scratch::new("render-wrong")?, free_ports(2)?);
+    let manifests = format!("--manifests={}", folder.path().display());
+    let arguments = ["render", "--nginx=embedded", manifests.as_str()];
+    std::fs::write(folder.join("good.json"), list([&pods("good", ports[0]) as _]))?;
+    let run_it = |code: i32, words: &[&str]| -> Result<()> {
+        let output = run(&arguments, &[])?;
+        let (said, text) = (String::from_utf8_lossy(&output.stderr).into_owned(), out(&output));
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        words.iter().for_each(|word| assert!(said.contains(word), "no {word:?} in: {said}"));
+        assert!(split(&text)?.keys().any(|name| name.starts_with("services/default.good.")), "{text}");
+        Ok(())
+    };
+    run_it(0, &[])?;
+    // Of two objects with one name the first path's counts: that is a Warning.
+    std::fs::write(folder.join("hood.json"), list([&pods("good", ports[1]) as _]))?;
+    run_it(0, &["hood.json"])?;
+    std::fs::write(folder.join("broken.yaml"), "kind: Service\nmetadata: {name: [}\n")?;
+    run_it(1, &["broken.yaml:2:"])?;
+    std::fs::remove_file(folder.join("broken.yaml"))?;
+    let invalid = pods("invalid", ports[1]).spec(json!({"ports": [{"port": 0}]}));
+    std::fs::write(folder.join("invalid.json"), list([&invalid as _]))?;
+    run_it(1, &["invalid.json", "default/invalid"])
 }
 
 fn split(stream: &str) -> Result<BTreeMap<String, String>> {

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs and builds what LBEX's end-to-end tests run, once:
 #   - from Debian: etcd, NGINX with its stream module, iproute2 (as root; no service is started);
-#   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok.
+#   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok;
+#   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
+# With the argument stock-nginx it does the last of these alone.
 # Safe to run again (what is there is kept) and twice at the same time (the second waits).
 #
 # Environment:
@@ -190,12 +192,56 @@ build_all() {
     build kwok kwok sigs.k8s.io/kwok/cmd/kwok
 }
 
+# --- NGINX without LBEX's changes ---------------------------------------------------------------
+
+# Prints the folder of NGINX's source in the crate nginx-src, which Cargo fetches if it has not yet.
+nginx_source() {
+    local host manifest
+    host=$(rustc -vV | sed -n 's/^host: //p') || return 1
+    manifest=$(cd "$here/../.." && cargo metadata --format-version 1 --filter-platform "$host" |
+        grep -o '"manifest_path":"[^"]*/nginx-src[^"/]*/Cargo\.toml"' | head -n 1 | cut -d '"' -f 4)
+    [ -n "$manifest" ] && printf '%s/nginx\n' "${manifest%/Cargo.toml}"
+}
+
+build_stock_nginx() {
+    local source version target work arguments started=$SECONDS
+    source=$(nginx_source) || die "Cargo does not say where the crate nginx-src is; its messages are above"
+    version=$(sed -n 's/^#define NGINX_VERSION *"\(.*\)"$/\1/p' "$source/src/core/nginx.h")
+    [ -n "$version" ] || die "$source/src/core/nginx.h names no version"
+    target=$cache/nginx-stock-$version
+    if [ -x "$target/nginx" ]; then
+        say "NGINX $version without LBEX's changes: $target/nginx"
+        return
+    fi
+    say "NGINX $version without LBEX's changes: building (half a minute, once)"
+    mkdir -p "$target"
+    work=$target/source
+    rm -rf "$work" # what a run that was killed has left
+    cp -r "$source" "$work"
+    chmod -R u+w "$work"
+    mapfile -t arguments <"$here/../../lbex-backend-nginx/embedded/configure.args"
+    (cd "$work" && sh auto/configure "${arguments[@]}" && nice -n 10 make -j"$(nproc)" build) >"$target/build.log" 2>&1 9>&- || {
+        tail -n 20 "$target/build.log" >&2
+        die "building NGINX failed, the last lines are above, all of them in $target/build.log"
+    }
+    mv -f "$work/objs/nginx" "$target/nginx"
+    rm -rf "$work" "$target/build.log"
+    say "NGINX $version without LBEX's changes: built in $((SECONDS - started)) s, $target/nginx"
+}
+
+case ${1:-all} in
+all | stock-nginx) ;;
+*) die "unknown argument $1: there is none, or stock-nginx" ;;
+esac
 mkdir -p "$bin"
 exec 9>"$cache/install.lock"
 if ! flock --nonblock 9; then
     say "another run of this script is at work, waiting for it"
     flock 9
 fi
-install_packages
-build_all
+if [ "${1:-all}" = all ]; then
+    install_packages
+    build_all
+fi
+build_stock_nginx
 say "done"

@@ -11,6 +11,10 @@ pub const NGINX: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/nginx"));
 /// NGINX's version, for instance `1.28.3`.
 pub const VERSION: &str = env!("LBEX_NGINX_VERSION");
 
+/// What [`NGINX`] prints when it is run with `-V`. Its first line names LBEX's changes:
+/// `nginx version: nginx/1.28.3 (lbex immediate-push ...)`.
+pub const REPORT: &str = include_str!(concat!(env!("OUT_DIR"), "/nginx-V.txt"));
+
 /// SHA-256 of [`NGINX`], in 64 lower-case hexadecimal digits. Two builds with one version (another compiler,
 /// another patch) differ in it.
 pub const SHA256: &str = env!("LBEX_NGINX_SHA256");

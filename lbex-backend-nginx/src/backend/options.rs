@@ -5,21 +5,24 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
-use lbex_core::desired::DesiredState;
+use lbex_core::desired::{DesiredState, Servers};
 use tokio::sync::Mutex;
 
 use super::NginxBackend;
 use super::choose::demand;
+use super::live::Pusher;
 use super::observe::Seen;
 use super::state::State;
-use crate::binary::{BinaryError, Candidate, NginxChoice, Origin, find};
+use crate::binary::{BinaryError, Candidate, NginxBinary, NginxChoice, Origin, find};
 use crate::check::{CheckError, Checker};
 use crate::files::ConfigFiles;
 use crate::limits::{Demand, Host, limits, wanted_files};
 use crate::prefix::{Layout, Prefix, PrefixError};
 use crate::process::{Nginx, proc};
+use crate::push::usual_address;
 use crate::render::{
-    Dialect, MainFile, MainInput, Part, RenderError, ServiceFileName, Templates, render_service, worker_user,
+    Dialect, MainFile, MainInput, Part, RenderError, Room, ServiceFileName, Templates, render_service, worker_user,
+    zone_size,
 };
 
 /// What the operator decides about NGINX (contract section 2).
@@ -32,6 +35,20 @@ pub struct NginxOptions {
     /// `--worker-shutdown-timeout`: how long old workers may finish their connections after a reload. Default `None`: as long
     /// as it takes.
     pub worker_shutdown_timeout: Option<Duration>,
+    /// `--endpoint-updates`. Default [`EndpointUpdates::Auto`].
+    pub endpoint_updates: EndpointUpdates,
+}
+
+/// How endpoint changes reach NGINX.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EndpointUpdates {
+    /// Pushed where NGINX can take them so, else by reload.
+    #[default]
+    Auto,
+    /// Pushed; an NGINX that cannot is an error.
+    Push,
+    /// By reload.
+    Reload,
 }
 
 /// Why there is no backend: exit code 2.
@@ -49,6 +66,20 @@ pub enum OpenError {
     /// A defect of LBEX.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// `--endpoint-updates=push`, and an NGINX that is too old.
+    #[error(
+        "--endpoint-updates=push needs NGINX 1.27.3 or later (or the one that LBEX carries), and {binary} is not; with auto or \
+             reload endpoint changes are applied by reload"
+    )]
+    NoPush {
+        /// Which NGINX.
+        binary: String,
+    },
+    /// `--endpoint-updates=push`, and no port of the loopback address.
+    #[error(
+        "--endpoint-updates=push: failed to listen on the loopback address, where NGINX asks LBEX for endpoints: {0}"
+    )]
+    Responder(std::io::Error),
 }
 
 impl NginxBackend {
@@ -63,18 +94,22 @@ impl NginxBackend {
         }
         let layout = prefix.layout().clone();
         let binary = candidate.install(&layout).await?;
+        let dialect = Dialect::of(binary.version, binary.capabilities);
+        let (dialect, pusher) = open_pusher(options.endpoint_updates, &binary, dialect, &layout).await?;
         let input = MainInput {
             made_for: made_for(&Candidate::System(binary.clone())),
             modules: binary.stream.modules_to_load().into_iter().map(PathBuf::from).collect(),
             user: worker_user(),
             worker_shutdown_timeout: options.worker_shutdown_timeout,
             generation_socket: layout.generation_socket(),
-            dialect: Dialect::of(binary.version, binary.capabilities),
+            dialect,
+            resolver: pusher.as_ref().map(|pusher| pusher.address()),
         };
         Ok(Self {
             checker: Checker::new(binary.clone(), &layout)?,
             nginx: Nginx::new(layout.clone()),
             files: ConfigFiles::new(layout),
+            pusher,
             templates: Arc::new(Templates::new()?),
             input,
             cpus: cpus(),
@@ -96,6 +131,51 @@ impl NginxBackend {
     pub fn binary(&self) -> &crate::binary::NginxBinary {
         &self.binary
     }
+}
+
+/// Decides how endpoint changes reach NGINX, and binds what that takes.
+async fn open_pusher(
+    updates: EndpointUpdates,
+    binary: &NginxBinary,
+    dialect: Dialect,
+    layout: &Layout,
+) -> Result<(Dialect, Option<Arc<Pusher>>), OpenError> {
+    let pushing = dialect.pushing(binary.capabilities);
+    let push = match (updates, pushing.push) {
+        (EndpointUpdates::Reload, _) | (EndpointUpdates::Auto, None) => {
+            tracing::info!("endpoint changes are applied by reload");
+            return Ok((dialect, None));
+        }
+        (EndpointUpdates::Push, None) => return Err(OpenError::NoPush { binary: binary.to_string() }),
+        (_, Some(push)) => push,
+    };
+    let files = ConfigFiles::new(layout.clone());
+    // Where a running NGINX asks already.
+    let stored = proc::blocking(move || files.stored_main()).await;
+    let stored =
+        stored.inspect_err(|error| tracing::warn!(%error, "it is not known where a running NGINX asks for endpoints"));
+    let wanted = stored.ok().flatten().and_then(|stored| MainFile::resolver_in(&stored.text));
+    match Pusher::open(push, wanted, worker_users(), layout.questions()) {
+        Ok(pusher) => {
+            let when = if push.immediate { "at once" } else { "within a second" };
+            tracing::info!("endpoint changes reach NGINX {when}, without a reload (it asks {})", pusher.address());
+            Ok((pushing, Some(Arc::new(pusher))))
+        }
+        Err(error) if updates == EndpointUpdates::Push => Err(OpenError::Responder(error)),
+        Err(error) => {
+            tracing::warn!(%error, "no port of the loopback address can be had: endpoint changes are applied by reload");
+            Ok((dialect, None))
+        }
+    }
+}
+
+/// Users that NGINX's workers run as: the one in its configuration, or this one.
+fn worker_users() -> Vec<u32> {
+    let user = worker_user().and_then(|names| {
+        let name = names.split(' ').next()?;
+        nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    });
+    user.into_iter().chain([nix::unistd::geteuid().as_raw()]).collect()
 }
 
 /// How many CPUs this process may use: affinity and control groups count.
@@ -129,6 +209,8 @@ pub struct RenderOptions {
     pub prefix: PathBuf,
     /// `--worker-shutdown-timeout`.
     pub worker_shutdown_timeout: Option<Duration>,
+    /// `--endpoint-updates`.
+    pub endpoint_updates: EndpointUpdates,
 }
 
 /// The configuration that LBEX would write for `desired`: each file's name, relative to the prefix, and its text. Touches
@@ -136,7 +218,10 @@ pub struct RenderOptions {
 pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BTreeMap<String, String>, RenderError> {
     let templates = Templates::new()?;
     let candidate = &options.candidate;
-    let dialect = Dialect::of(candidate.version(), candidate.capabilities());
+    let mut dialect = Dialect::of(candidate.version(), candidate.capabilities());
+    if options.endpoint_updates != EndpointUpdates::Reload {
+        dialect = dialect.pushing(candidate.capabilities());
+    }
     let mut files = BTreeMap::new();
     let mut parts = Vec::new();
     for (key, service) in &desired.services {
@@ -155,8 +240,18 @@ pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BT
         worker_shutdown_timeout: options.worker_shutdown_timeout,
         generation_socket: Layout::new(&options.prefix).generation_socket(),
         dialect,
+        resolver: dialect.push.map(|_| usual_address()),
     };
-    let main = MainFile::render(&templates, &input, &limits(total, &host), &parts)?;
+    let upstreams = parts.iter().map(|part| u64::from(part.upstreams)).sum();
+    let servers = desired.listeners().map(|(_, listener)| match &listener.upstream.servers {
+        Servers::Addresses(servers) => servers.len() as u64,
+        Servers::Dns { .. } => 0,
+    });
+    let zone = match dialect.push {
+        Some(_) => Room::new(None, upstreams, servers.sum()).kib,
+        None => zone_size(upstreams, servers.sum()),
+    };
+    let main = MainFile::render(&templates, &input, &limits(total, &host), zone, &parts)?;
     files.insert("conf/nginx.conf".to_owned(), main.text);
     Ok(files)
 }

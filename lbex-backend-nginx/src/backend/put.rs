@@ -2,24 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lbex_core::backend::{Action, BackendError};
 use lbex_core::names::ServiceKey;
-use nix::sys::resource::{Resource, getrlimit};
 
 use super::NginxBackend;
 use super::choose::{Choice, in_the_way_of_themselves};
+use super::patience;
 use super::refuse::retry;
 use super::state::State;
+use super::warm::Warm;
 use crate::check::{Complaint, complaints};
+use crate::confirm::Confirmed;
 use crate::files::Stored;
 use crate::limits::{Host, Shortage, limits, wanted_files};
-use crate::process::{Master, ProcessError, StartOptions, proc, raise_file_limit};
-use crate::render::{Claim, MainFile, Part};
-
-/// How long a start or reload may take until it is confirmed. 5,000 upstreams take up to 3 s; a port that is taken 2.5 s.
-const TAKE_OVER: Duration = Duration::from_secs(30);
+use crate::process::{
+    FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
+};
+use crate::render::{Claim, MainFile, Part, zone_size};
 
 /// The NGINX that runs.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Running {
     master: Master,
     /// What it answers with.
     generation: Option<String>,
+    /// What it serves, as far as is known.
+    pub(super) parts: BTreeMap<ServiceKey, Arc<Part>>,
     /// What it listens on, as far as is known.
     pub(super) claims: BTreeSet<Claim>,
     /// Its processes.
@@ -38,6 +41,11 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn serves(&self, main: &MainFile) -> bool {
         self.generation.as_deref() == Some(&main.generation)
+    }
+
+    /// Whether taking over a configuration means new processes that know nothing of these.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.other_binary
     }
 }
 
@@ -67,6 +75,7 @@ impl NginxBackend {
             // With nothing to adopt, the last good one is still what a Service falls back to.
             let good = adopted.or_else(|| stored.iter().find(|stored| stored.whole));
             state.good = good.map(parts).unwrap_or_default();
+            state.zone = good.and_then(|stored| MainFile::zone_in(&stored.text));
             state.read = true;
         }
         Ok(running)
@@ -84,37 +93,44 @@ impl NginxBackend {
             tracing::warn!(%error, "NGINX runs and does not answer");
             None
         });
-        let claims = match &generation {
-            Some(generation) if state.confirmed.as_ref() == Some(generation) => {
-                claims(state.good.values().map(Arc::as_ref))
-            }
+        let parts = match &generation {
+            Some(generation) if state.confirmed.as_ref() == Some(generation) => state.good.clone(),
             Some(generation) => {
-                let known = stored.iter().find(|stored| stored.generation == *generation);
-                claims(known.iter().flat_map(|stored| stored.parts.values()))
+                stored.iter().find(|stored| stored.generation == *generation).map(parts).unwrap_or_default()
             }
-            None => BTreeSet::new(),
+            None => BTreeMap::new(),
         };
+        let claims = claims(parts.values().map(Arc::as_ref));
         let pids = master.all_workers().map(|worker| worker.id.pid).chain([master.id.pid]).collect();
         let other_binary = master.runs(&self.binary) == Some(false);
-        Running { master, generation, claims, pids, other_binary }
+        Running { master, generation, parts, claims, pids, other_binary }
     }
 
-    /// What the host allows, after this process's limit was raised to what is wanted.
-    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Result<Host, BackendError> {
-        let own = raise_file_limit(wanted_files(state.demand(), self.cpus).next_multiple_of(1024)).map_err(retry)?;
-        let theirs = running.and_then(|running| file_limit_of(running.master.id.pid));
-        let (soft, hard) = theirs.unwrap_or((own.soft, own.hard));
-        let (_, may) = getrlimit(Resource::RLIMIT_NOFILE).map_err(retry)?;
+    /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
+    pub(super) fn host(&self, state: &State, running: Option<&Running>) -> Host {
+        let wanted = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
+        let own = raise_file_limit(wanted);
+        let theirs = running.and_then(|running| raise_limit_of_master(running.master.id, wanted)).unwrap_or(own);
         // Workers of root raise their own limit.
-        let worker = if nix::unistd::geteuid().is_root() { hard.max(may) } else { hard };
-        Ok(Host { cpus: self.cpus, master: soft, worker })
+        let worker = if nix::unistd::geteuid().is_root() { theirs.hard.max(own.hard) } else { theirs.hard };
+        Host { cpus: self.cpus, master: theirs.soft, worker }
     }
 
     /// The main file of a choice.
-    pub(super) fn main_file(&self, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
+    pub(super) fn main_file(&self, state: &State, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
         let limits = limits(choice.demand(), host);
-        MainFile::render(&self.templates, &self.input, &limits, choice.parts.values().map(Arc::as_ref))
+        let parts = || choice.parts.values().map(Arc::as_ref);
+        MainFile::render(&self.templates, &self.input, &limits, self.zone(state, choice), parts())
             .map_err(|error| BackendError::Permanent(error.to_string()))
+    }
+
+    /// The size of the zone of a choice, in KiB.
+    fn zone(&self, state: &State, choice: &Choice) -> u64 {
+        let upstreams = choice.parts.values().map(|part| u64::from(part.upstreams)).sum();
+        match &self.pusher {
+            Some(pusher) => pusher.room(state.zone, upstreams).kib,
+            None => zone_size(upstreams, choice.parts.values().map(|part| u64::from(part.servers)).sum()),
+        }
     }
 
     /// Puts the candidate, which is `main` and was checked, in place, and has NGINX take it over.
@@ -127,11 +143,10 @@ impl NginxBackend {
         host: &Host,
     ) -> Result<Outcome, BackendError> {
         say_shortage(state, choice, host);
-        let files = self.files.clone();
-        proc::blocking(move || files.promote()).await.map_err(retry)?;
-        let result = match running {
-            None => self.start(state, main).await,
-            Some(running) => self.change(choice, main, running, host).await,
+        let warm = self.warm(state, choice, running, host).await?;
+        let result = match &warm {
+            None => self.take_over(state, choice, main, running, host).await,
+            Some(warm) => self.take_over_warm(state, choice, main, warm, running, host).await,
         };
         let error = match result {
             Ok(action) => return Ok(Outcome::Served(action)),
@@ -147,7 +162,57 @@ impl NginxBackend {
         Ok(Outcome::Refused(complaints(lines)))
     }
 
-    async fn start(&self, state: &mut State, main: &MainFile) -> Result<Action, ProcessError> {
+    /// Puts a main file in place, and has NGINX take it over.
+    async fn take_over(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        running: Option<&Running>,
+        host: &Host,
+    ) -> Result<Action, ProcessError> {
+        self.place(main).await?;
+        match running {
+            None => self.start(state, choice, main).await,
+            Some(running) => self.change(state, choice, main, running, host).await,
+        }
+    }
+
+    /// The same with one before it that has the servers' addresses too.
+    async fn take_over_warm(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        warm: &Warm,
+        running: Option<&Running>,
+        host: &Host,
+    ) -> Result<Action, ProcessError> {
+        self.aim_at(&[main, &warm.main]);
+        let action = self.take_over(state, choice, &warm.main, running, host).await?;
+        if let Some(pusher) = &self.pusher {
+            let late = pusher.applied(&warm.services).await;
+            if !late.is_empty() {
+                tracing::warn!(services = late.len(), "NGINX has not asked for the endpoints of all Services yet");
+            }
+        }
+        self.place(main).await?;
+        self.reload(state, choice, main).await?;
+        Ok(action)
+    }
+
+    async fn place(&self, main: &MainFile) -> Result<(), ProcessError> {
+        let (files, text) = (self.files.clone(), main.text.clone());
+        let placed = proc::blocking(move || files.write_candidate(&text).and_then(|()| files.promote())).await;
+        placed.map_err(|error| ProcessError::Io { verb: error.verb, path: error.path, source: error.source })
+    }
+
+    async fn reload(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Confirmed, ProcessError> {
+        state.new_workers = Some(Instant::now());
+        self.nginx.reload(&main.generation, patience::take_over(choice)).await
+    }
+
+    async fn start(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Action, ProcessError> {
         let now = Instant::now();
         if let Some(pause) = state.starts.pause(now) {
             tracing::warn!(?pause, "NGINX ended again and again; waiting before it is started once more");
@@ -155,7 +220,8 @@ impl NginxBackend {
         }
         state.starts.started(Instant::now());
         let open_files = wanted_files(state.demand(), self.cpus).next_multiple_of(1024);
-        let options = StartOptions { open_files, generation: main.generation.clone(), limit: TAKE_OVER };
+        let options =
+            StartOptions { open_files, generation: main.generation.clone(), limit: patience::take_over(choice) };
         let started = self.nginx.start(&self.binary, &options).await?;
         tracing::info!(pid = started.master.id.pid, took = ?started.took, nginx = %self.binary, "NGINX started");
         Ok(Action::Started)
@@ -163,19 +229,21 @@ impl NginxBackend {
 
     async fn change(
         &self,
+        state: &mut State,
         choice: &Choice,
         main: &MainFile,
         running: &Running,
         host: &Host,
     ) -> Result<Action, ProcessError> {
         if running.other_binary {
-            match self.nginx.upgrade(&self.binary, &main.generation, TAKE_OVER).await {
+            state.new_workers = Some(Instant::now());
+            match self.nginx.upgrade(&self.binary, &main.generation, patience::take_over(choice)).await {
                 Ok(_) => return Ok(Action::Upgraded),
                 Err(error) => tracing::warn!(%error, "NGINX goes on with the binary it has"),
             }
         }
-        self.make_way(choice, main, running, host).await?;
-        let confirmed = self.nginx.reload(&main.generation, TAKE_OVER).await?;
+        self.make_way(state, choice, main, running, host).await?;
+        let confirmed = self.reload(state, choice, main).await?;
         tracing::info!(generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
     }
@@ -183,6 +251,7 @@ impl NginxBackend {
     /// Where an address changes to one that covers it, or the other way round, NGINX has to close the old socket first.
     async fn make_way(
         &self,
+        state: &mut State,
         choice: &Choice,
         main: &MainFile,
         running: &Running,
@@ -195,17 +264,14 @@ impl NginxBackend {
         tracing::info!(services = waiting.len(), "addresses change to overlapping ones: reloading twice");
         let mut without = choice.clone();
         without.parts.retain(|key, _| !waiting.contains(key));
-        let failed =
-            |source: std::io::Error| ProcessError::Io { verb: "write", path: self.nginx.layout().main_conf(), source };
-        let between =
-            self.main_file(&without, host).map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        let put = |text: String| {
-            let files = self.files.clone();
-            proc::blocking(move || files.write_candidate(&text).and_then(|()| files.promote()))
-        };
-        put(between.text).await.map_err(|error| failed(error.source))?;
-        self.nginx.reload(&between.generation, TAKE_OVER).await?;
-        put(main.text.clone()).await.map_err(|error| failed(error.source))
+        let between = self.main_file(state, &without, host).map_err(|error| ProcessError::Io {
+            verb: "write",
+            path: self.nginx.layout().main_conf(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        self.place(&between).await?;
+        self.reload(state, &without, &between).await?;
+        self.place(main).await
     }
 
     /// Remembers what was confirmed, and removes what nothing needs any more.
@@ -220,7 +286,13 @@ impl NginxBackend {
         state.confirmed = Some(main.generation.clone());
         state.applied = Some(generation);
         state.pending.clear();
+        state.zone = MainFile::zone_in(&main.text);
         self.served(main);
+        if let Some(pusher) = &self.pusher {
+            let upstreams = choice.parts.values().map(|part| u64::from(part.upstreams)).sum();
+            let room = pusher.room(state.zone, upstreams).servers();
+            pusher.confirmed(&choice.parts, |key| state.wanted.contains_key(key), generation, room);
+        }
         let (files, text) = (self.files.clone(), main.text.clone());
         let wanted = state.wanted.values().map(|want| want.part.file.as_str().to_owned()).collect();
         proc::blocking(move || {
@@ -258,12 +330,16 @@ fn claims<'a>(parts: impl IntoIterator<Item = &'a Part>) -> BTreeSet<Claim> {
     parts.into_iter().flat_map(|part| part.claims.iter().copied()).collect()
 }
 
-/// Soft and hard limit of open files of a running process.
-fn file_limit_of(pid: i32) -> Option<(u64, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let mut words = line.split_ascii_whitespace();
-    let mut number =
-        || words.next().and_then(|word| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() });
-    Some((number()?, number()?))
+/// Raises the limit of a master that was started when there was less to serve, or by an LBEX that might do less. The workers of the
+/// next reload get theirs from it.
+fn raise_limit_of_master(master: ProcessId, wanted: u64) -> Option<FileLimit> {
+    let limit = raise_file_limit_of(master, wanted)?;
+    if limit.soft > limit.before {
+        let FileLimit { before, soft, .. } = limit;
+        tracing::info!(
+            pid = master.pid,
+            "the running NGINX may open {soft} files per process instead of {before}; {wanted} are wanted"
+        );
+    }
+    Some(limit)
 }

@@ -14,7 +14,8 @@ use super::refuse::retry;
 use super::trial::Trial;
 use crate::limits::{Demand, Host, Shortage, room_for_listeners, workers};
 use crate::process::proc;
-use crate::render::{Part, ServiceFileName, render_service};
+use crate::push::ServerGroup;
+use crate::render::{Form, Part, ServiceFileName, Write, render_service_as};
 
 /// Everything that one call of `apply` leaves to the next.
 #[derive(Debug, Default)]
@@ -37,6 +38,12 @@ pub(super) struct State {
     pub(super) starts: Starts,
     /// The shortage that was last logged.
     pub(super) shortage: Option<Shortage>,
+    /// The size of the zone that NGINX has, in KiB.
+    pub(super) zone: Option<u64>,
+    /// Services whose servers are written as addresses until then: NGINX did not take them otherwise.
+    pub(super) by_address: BTreeMap<ServiceKey, Instant>,
+    /// When NGINX was last told to make new workers, until those before are told that they need not ask any more.
+    pub(super) new_workers: Option<Instant>,
 }
 
 impl State {
@@ -51,6 +58,17 @@ impl State {
     /// What the listening sockets of all that is wanted take.
     pub(super) fn demand(&self) -> Demand {
         self.wanted.values().fold(Demand::default(), |sum, want| sum + demand(&want.part))
+    }
+
+    /// These Services get their servers as addresses for a while.
+    pub(super) fn write_addresses(&mut self, services: &BTreeSet<ServiceKey>) {
+        let until = Instant::now() + BY_ADDRESS;
+        self.by_address.extend(services.iter().map(|key| (key.clone(), until)));
+    }
+
+    fn form(&self, key: &ServiceKey) -> (Write, BTreeSet<ServerGroup>) {
+        let known = self.good.get(key).map(|part| part.groups.clone()).unwrap_or_default();
+        (if self.by_address.contains_key(key) { Write::Addresses } else { Write::Names }, known)
     }
 
     /// Forgets verdicts on files that nobody wants any more.
@@ -93,6 +111,10 @@ impl Starts {
     }
 }
 
+/// How long the servers of a Service are written as addresses after NGINX did not take them otherwise. Then the next change tries
+/// again.
+const BY_ADDRESS: Duration = Duration::from_secs(600);
+
 /// For tests: changes a Service's text after it was rendered.
 #[cfg(test)]
 pub(super) type Edit = fn(&ServiceKey, &str) -> String;
@@ -108,14 +130,23 @@ struct Rendered {
     part: Part,
 }
 
+/// A Service to be rendered, and how.
+type Order = (Arc<ServiceConfig>, Write, BTreeSet<ServerGroup>);
+
 impl NginxBackend {
     /// Renders the Services that changed, and writes their files; all of them where `delta` does not begin at what is known.
+    /// Answers which they are.
     pub(super) async fn render(
         &self,
         state: &mut State,
         desired: &DesiredState,
         delta: &Delta,
-    ) -> Result<(), BackendError> {
+    ) -> Result<BTreeSet<ServiceKey>, BackendError> {
+        if let Some(pusher) = &self.pusher {
+            let late = pusher.late();
+            state.write_addresses(&late);
+            state.pending.extend(late);
+        }
         let changed: BTreeSet<ServiceKey> = if state.applied == Some(delta.from) {
             // What a failed call took up may have been taken back since: then the delta does not tell.
             state.pending.extend(delta.changes.keys().cloned());
@@ -125,33 +156,57 @@ impl NginxBackend {
             state.applied = None;
             desired.services.keys().cloned().collect()
         };
-        let services = changed.iter().filter_map(|key| desired.services.get(key).cloned()).collect();
-        let rendered = self.render_and_write(services).await?;
-        for key in changed.iter().filter(|key| !desired.services.contains_key(*key)) {
+        self.render_some(state, desired, &changed).await?;
+        Ok(changed)
+    }
+
+    /// Renders these Services, and writes their files.
+    pub(super) async fn render_some(
+        &self,
+        state: &mut State,
+        desired: &DesiredState,
+        services: &BTreeSet<ServiceKey>,
+    ) -> Result<(), BackendError> {
+        let now = Instant::now();
+        state.by_address.retain(|key, until| *until > now && desired.services.contains_key(key));
+        let configs = || services.iter().filter_map(|key| desired.services.get(key));
+        if let Some(pusher) = &self.pusher {
+            configs().for_each(|config| pusher.set(desired.generation, config));
+        }
+        let orders = configs().map(|config| {
+            let (write, known) = state.form(&config.service);
+            (config.clone(), write, known)
+        });
+        let rendered = self.render_and_write(orders.collect()).await?;
+        for key in services.iter().filter(|key| !desired.services.contains_key(*key)) {
             state.wanted.remove(key);
         }
-        for one in rendered {
-            state.wanted.insert(one.key, Wanted { part: Arc::new(one.part), created: one.created });
+        for Rendered { key, created, part, .. } in rendered {
+            let part = Arc::new(part);
+            if let Some(pusher) = &self.pusher {
+                pusher.wants(&key, &part);
+            }
+            state.wanted.insert(key, Wanted { part, created });
         }
         state.forget_verdicts();
         Ok(())
     }
 
-    async fn render_and_write(&self, changed: Vec<Arc<ServiceConfig>>) -> Result<Vec<Rendered>, BackendError> {
+    async fn render_and_write(&self, orders: Vec<Order>) -> Result<Vec<Rendered>, BackendError> {
         let (templates, dialect, files) = (self.templates.clone(), self.input.dialect, self.files.clone());
         #[cfg(test)]
         let edit = *self.edit.lock().expect("not poisoned");
         proc::blocking(move || {
-            let render = |service: &Arc<ServiceConfig>| {
-                let text = render_service(&templates, service, dialect)?;
+            let render = |(service, write, known): &Order| {
+                let text = render_service_as(&templates, service, dialect, Form { write: *write, known })?;
                 let key = service.service.clone();
                 #[cfg(test)]
                 let text = edit.map_or(text.clone(), |edit| edit(&key, &text));
                 let part = Part::read(ServiceFileName::of(&key, &text), &text);
                 Ok(Rendered { key, created: service.created, text, part })
             };
-            let mut all = Vec::with_capacity(changed.len());
-            for some in changed.chunks(AT_A_TIME) {
+            let mut all = Vec::with_capacity(orders.len());
+            for some in orders.chunks(AT_A_TIME) {
                 let rendered = some.iter().map(render).collect::<Result<Vec<_>, crate::render::RenderError>>();
                 let mut rendered = rendered.map_err(|error| BackendError::Permanent(error.to_string()))?;
                 let texts = rendered.iter().map(|one| (&one.part.file, one.text.as_str()));

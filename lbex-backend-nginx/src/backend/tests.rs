@@ -32,7 +32,12 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let prefix = folder.path().join("p");
         let choice = nginxes().remove(0);
-        let options = NginxOptions { choice, prefix: prefix.clone(), worker_shutdown_timeout: None };
+        let options = NginxOptions {
+            choice,
+            prefix: prefix.clone(),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
+        };
         let backend = NginxBackend::open(options).await.expect("opened");
         *backend.edit.lock().expect("not poisoned") = Some(edit);
         Self { backend, prefix, state: DesiredState::default(), _folder: folder }

@@ -9,6 +9,7 @@ use lbex_core::names::ServiceKey;
 
 use super::NginxBackend;
 use super::choose::{Blocked, Choice, Why};
+use super::patience;
 use super::put::Running;
 use super::refuse::{self, retry};
 use super::state::State;
@@ -17,9 +18,6 @@ use crate::limits::Host;
 use crate::probe::{Probe, probe_all};
 use crate::process::proc;
 use crate::render::{Claim, MainFile, Part};
-
-/// How long one `nginx -t` may take; 5,000 upstreams take half a second.
-const ONE_CHECK: Duration = Duration::from_secs(20);
 
 /// How long the search for Services that NGINX refuses may take, in one call.
 const SEARCH: Duration = Duration::from_secs(5);
@@ -80,7 +78,9 @@ impl NginxBackend {
         host: &Host,
         trial: &mut Trial,
     ) -> Result<bool, BackendError> {
-        let Err(complaint) = self.check_text(&main.text).await.map_err(retry)? else { return Ok(false) };
+        let Err(complaint) = self.check_text(&main.text, patience::check(choice)).await.map_err(retry)? else {
+            return Ok(false);
+        };
         if self.forget_damaged(state, choice).await {
             return Err(retry("files of Services in the prefix were removed or damaged; they are written again"));
         }
@@ -92,7 +92,7 @@ impl NginxBackend {
         // What did not change was fine before: the few that did are tried without it, which is quicker. If those are fine by
         // themselves, it is a matter of how they go together.
         for base in [BTreeMap::new(), same] {
-            let mut judge = Bench { backend: self, choice, base, host };
+            let mut judge = Bench { backend: self, state: &*state, choice, base, host };
             let found = isolate(&mut judge, changed.keys().cloned().collect(), deadline).await?;
             let anything = !found.guilty.is_empty() || !found.undecided.is_empty();
             for (key, complaint) in found.guilty {
@@ -131,7 +131,7 @@ impl NginxBackend {
         !damaged.is_empty()
     }
 
-    async fn check_text(&self, text: &str) -> Result<Result<(), Complaint>, CheckError> {
+    pub(super) async fn check_text(&self, text: &str, limit: Duration) -> Result<Result<(), Complaint>, CheckError> {
         let (files, text) = (self.files.clone(), text.to_owned());
         let path = files.candidate();
         proc::blocking(move || files.write_candidate(&text)).await.map_err(|error| CheckError::Io {
@@ -139,7 +139,7 @@ impl NginxBackend {
             path: error.path,
             source: error.source,
         })?;
-        self.checker.check(&path, ONE_CHECK).await
+        self.checker.check(&path, limit).await
     }
 }
 
@@ -176,6 +176,7 @@ pub(super) fn blame(choice: &Choice, complaints: &[Complaint], trial: &mut Trial
 /// Tries choices of which some Services are left out.
 struct Bench<'a> {
     backend: &'a NginxBackend,
+    state: &'a State,
     choice: &'a Choice,
     /// What is part of every try.
     base: BTreeMap<ServiceKey, Arc<Part>>,
@@ -189,7 +190,7 @@ impl Judge for Bench<'_> {
         let mut trial = Choice { parts: self.base.clone(), ..Choice::default() };
         let parts = services.iter().filter_map(|key| Some((key.clone(), self.choice.parts.get(key)?.clone())));
         trial.parts.extend(parts);
-        let main = self.backend.main_file(&trial, self.host)?;
-        self.backend.check_text(&main.text).await.map_err(retry)
+        let main = self.backend.main_file(self.state, &trial, self.host)?;
+        self.backend.check_text(&main.text, patience::check(&trial)).await.map_err(retry)
     }
 }

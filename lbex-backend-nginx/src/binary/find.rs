@@ -37,7 +37,7 @@ impl Candidate {
     /// Its version.
     pub fn version(&self) -> NginxVersion {
         match self {
-            Self::Embedded { embedded, .. } => embedded.version.parse().unwrap_or(OLDEST_VERSION),
+            Self::Embedded { embedded, .. } => embedded_report(embedded).version,
             Self::System(binary) => binary.version,
         }
     }
@@ -45,7 +45,7 @@ impl Candidate {
     /// What it can do.
     pub fn capabilities(&self) -> NginxCapabilities {
         match self {
-            Self::Embedded { .. } => NginxCapabilities::of(self.version(), false, true),
+            Self::Embedded { embedded, .. } => embedded_report(embedded).capabilities(),
             Self::System(binary) => binary.capabilities,
         }
     }
@@ -57,6 +57,15 @@ impl Candidate {
             Self::System(binary) => binary.stream.clone(),
         }
     }
+}
+
+/// What the embedded NGINX said of itself when it was built. One whose text cannot be read is taken for the least.
+fn embedded_report(embedded: &Embedded) -> VersionReport {
+    VersionReport::parse(embedded.report).unwrap_or_else(|| VersionReport {
+        version: embedded.version.parse().unwrap_or(OLDEST_VERSION),
+        banner: format!("nginx/{}", embedded.version),
+        configure_arguments: Vec::new(),
+    })
 }
 
 /// Finds the NGINX of `--nginx`; an installed one is asked for its version and modules (`nginx -V`).
@@ -100,12 +109,11 @@ pub(super) async fn inspect(path: &Path, origin: Origin) -> Result<NginxBinary, 
         StreamBuild::Dynamic(module) if module.is_file() => StreamSupport::Dynamic { module },
         StreamBuild::Dynamic(module) => return Err(BinaryError::ModuleMissing { path, module }),
     };
-    let realip = report.has_flag("--with-stream_realip_module");
     Ok(NginxBinary {
         path,
         origin,
         version: report.version,
-        capabilities: NginxCapabilities::of(report.version, report.is_plus(), realip),
+        capabilities: report.capabilities(),
         banner: report.banner,
         configure_arguments: report.configure_arguments,
         stream,
@@ -196,7 +204,11 @@ mod tests {
 
     #[test]
     fn least_time_and_resolve_depend_on_version_or_plus() {
-        let of = |major, minor, patch, plus| NginxCapabilities::of(NginxVersion::new(major, minor, patch), plus, false);
+        let of = |major, minor, patch, plus: bool| {
+            let plus = if plus { " (nginx-plus-r36)" } else { "" };
+            let output = format!("nginx version: nginx/{major}.{minor}.{patch}{plus}");
+            VersionReport::parse(&output).expect("it is NGINX").capabilities()
+        };
         assert!(!of(1, 30, 9, false).least_time && of(1, 31, 0, false).least_time && of(1, 21, 0, true).least_time);
         assert!(!of(1, 27, 2, false).upstream_resolve && of(1, 27, 3, false).upstream_resolve);
         assert!(!of(1, 19, 4, false).error_log_flag && of(1, 19, 5, false).error_log_flag);

@@ -114,7 +114,7 @@ mod tests {
 
     fn example() -> Embedded {
         let hash = hex(&Sha256::digest(b"nginx"));
-        Embedded { bytes: b"nginx", version: "1.28.3", sha256: Box::leak(hash.into_boxed_str()) }
+        Embedded { bytes: b"nginx", version: "1.28.3", report: "", sha256: Box::leak(hash.into_boxed_str()) }
     }
 
     #[test]

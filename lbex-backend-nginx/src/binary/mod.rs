@@ -95,18 +95,14 @@ pub struct NginxCapabilities {
     pub realip: bool,
     /// The command line flag `-e` (error log before the configuration is read): from 1.19.5.
     pub error_log_flag: bool,
-}
-
-impl NginxCapabilities {
-    pub(crate) fn of(version: NginxVersion, plus: bool, realip: bool) -> Self {
-        Self {
-            plus,
-            least_time: plus || version >= NginxVersion::new(1, 31, 0),
-            upstream_resolve: plus || version >= NginxVersion::new(1, 27, 3),
-            realip,
-            error_log_flag: version >= NginxVersion::new(1, 19, 5),
-        }
-    }
+    /// LBEX's change `immediate-push`: `resolver ADDRESS push=on`, asked again 1 ms after an answer of TTL 0 or "no such name".
+    pub immediate_push: bool,
+    /// LBEX's change `hash-by-address`: `hash KEY consistent` tells the addresses of one resolved name apart.
+    pub hash_by_address: bool,
+    /// LBEX's change `retry-after-change`: a pending connection attempt survives a change of its upstream.
+    pub retry_after_change: bool,
+    /// LBEX's change `quiet-when-empty`: clients of an upstream that LBEX has emptied cost no line in the error log.
+    pub quiet_when_empty: bool,
 }
 
 /// Where an NGINX comes from.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::NginxCapabilities;
+
 /// A version of NGINX, ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NginxVersion {
@@ -79,6 +81,29 @@ impl VersionReport {
         self.banner.contains("nginx-plus")
     }
 
+    /// What this NGINX can do: by its version, by what it was built with, and by what it says of LBEX's changes.
+    pub fn capabilities(&self) -> NginxCapabilities {
+        let (version, plus) = (self.version, self.is_plus());
+        NginxCapabilities {
+            plus,
+            least_time: plus || version >= NginxVersion::new(1, 31, 0),
+            upstream_resolve: plus || version >= NginxVersion::new(1, 27, 3),
+            realip: self.has_flag("--with-stream_realip_module"),
+            error_log_flag: version >= NginxVersion::new(1, 19, 5),
+            immediate_push: self.has_change("immediate-push"),
+            hash_by_address: self.has_change("hash-by-address"),
+            retry_after_change: self.has_change("retry-after-change"),
+            quiet_when_empty: self.has_change("quiet-when-empty"),
+        }
+    }
+
+    /// Whether one of LBEX's changes is in: LBEX's build lists them, `nginx/1.28.3 (lbex NAME NAME)`.
+    fn has_change(&self, name: &str) -> bool {
+        let build = self.banner.split_once(" (").and_then(|(_, rest)| rest.strip_suffix(')'));
+        let mut words = build.unwrap_or_default().split(' ');
+        words.next() == Some("lbex") && words.any(|word| word == name)
+    }
+
     /// Whether `configure` had exactly this flag.
     pub fn has_flag(&self, flag: &str) -> bool {
         self.configure_arguments.iter().any(|argument| argument == flag)
@@ -149,6 +174,20 @@ mod tests {
             VersionReport::parse("nginx version: openresty/1.25.3.1\nconfigure arguments: --prefix=/x").expect("resty");
         assert_eq!(resty.version, NginxVersion::new(1, 25, 3));
         assert_eq!(resty.stream(), StreamBuild::Absent);
+    }
+
+    #[test]
+    fn lbexs_changes_are_those_that_its_build_names() {
+        let of = |banner: &str| {
+            let capabilities =
+                VersionReport::parse(&format!("nginx version: {banner}")).expect("it is NGINX").capabilities();
+            (capabilities.immediate_push, capabilities.hash_by_address, capabilities.retry_after_change)
+        };
+        assert_eq!(of("nginx/1.28.3 (lbex immediate-push hash-by-address retry-after-change)"), (true, true, true));
+        assert_eq!(of("nginx/1.28.3 (lbex hash-by-address)"), (false, true, false));
+        assert_eq!(of("nginx/1.28.3 (lbex)"), (false, false, false));
+        assert_eq!(of("nginx/1.28.3 (somebody immediate-push)"), (false, false, false));
+        assert_eq!(of("nginx/1.28.3"), (false, false, false));
     }
 
     #[test]

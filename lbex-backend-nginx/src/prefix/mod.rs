@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("run/generation.sock")
     }
 
+    /// `run/questions`: what NGINX has asked an LBEX that ended.
+    pub fn questions(&self) -> PathBuf {
+        self.root.join("run/questions")
+    }
+
     /// `logs/`.
     pub fn logs_dir(&self) -> PathBuf {
         self.root.join("logs")

@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 pub use cleanup::Cleaned;
 pub use error::ProcessError;
 pub use error_log::{ErrorLog, Level, LogLine, LogPosition};
-pub use nofile::{FileLimit, raise_file_limit};
+pub use nofile::{FileLimit, raise_file_limit, raise_file_limit_of};
 pub use proc::ProcessId;
 pub use stop::Stopped;
 
@@ -36,6 +36,32 @@ pub struct Worker {
     pub id: ProcessId,
     /// It accepts no connections any more and ends with the last one that it has.
     pub shutting_down: bool,
+    /// Somebody stopped it (SIGSTOP): it does nothing until it is told to go on (SIGCONT).
+    pub stopped: bool,
+}
+
+/// What [`Nginx::glance`] sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// The master's process id.
+    pub master: i32,
+    /// How many workers only finish their connections.
+    pub draining: usize,
+    /// The process ids of workers that should accept connections and are stopped. The kernel still gives them their share of UDP.
+    pub stopped: Vec<i32>,
+}
+
+impl Glance {
+    fn of<'a>(master: i32, workers: impl IntoIterator<Item = &'a Worker>) -> Self {
+        let (mut draining, mut stopped) = (0, Vec::new());
+        for worker in workers {
+            draining += usize::from(worker.shutting_down);
+            if worker.stopped && !worker.shutting_down {
+                stopped.push(worker.id.pid);
+            }
+        }
+        Self { master, draining, stopped }
+    }
 }
 
 /// The running NGINX of a prefix.
@@ -132,16 +158,14 @@ impl Nginx {
         proc::blocking(move || status(&layout)).await
     }
 
-    /// The master's process id, and how many workers only finish their connections; `None` if there is no living master.
+    /// What can be seen of its processes; `None` if there is no living master.
     ///
     /// For every second: it looks at the processes that the pid files lead to, and at all of the host's only where they lead
     /// nowhere. Workers that a killed master left are not counted.
-    pub async fn glance(&self) -> Option<(i32, usize)> {
+    pub async fn glance(&self) -> Option<Glance> {
         let layout = self.layout.clone();
-        proc::blocking(move || {
-            glance(&layout).or_else(|| status(&layout).map(|master| (master.id.pid, master.draining())))
-        })
-        .await
+        let all = |master: Master| Glance::of(master.id.pid, master.all_workers());
+        proc::blocking(move || glance(&layout).or_else(|| status(&layout).map(all))).await
     }
 
     /// Whether a master of this prefix lives. Cheap: looks at the pid file and one process.
@@ -205,18 +229,22 @@ fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
     }
 }
 
-fn glance(layout: &Layout) -> Option<(i32, usize)> {
+fn glance(layout: &Layout) -> Option<Glance> {
     let named = |file: PathBuf| {
         let process = proc::read_pid_file(&file).and_then(|pid| proc::nginx_process(pid, layout));
         process.filter(|process| process.role == Role::Master)
     };
     let master = named(layout.pid_file())?;
-    let mut draining = 0;
+    let mut workers = Vec::new();
     for process in std::iter::once(master.clone()).chain(named(layout.old_pid_file())) {
-        let workers = proc::children(process.id.pid)?.into_iter().filter_map(|pid| proc::nginx_process(pid, layout));
-        draining += workers.filter(|worker| worker.role == Role::ShuttingDown).count();
+        let children = proc::children(process.id.pid)?.into_iter().filter_map(|pid| proc::nginx_process(pid, layout));
+        workers.extend(children.filter(|child| child.role != Role::Master).map(|child| worker(&child)));
     }
-    Some((master.id.pid, draining))
+    Some(Glance::of(master.id.pid, &workers))
+}
+
+fn worker(process: &NginxProcess) -> Worker {
+    Worker { id: process.id, shutting_down: process.role == Role::ShuttingDown, stopped: process.stopped }
 }
 
 fn status(layout: &Layout) -> Option<Master> {
@@ -228,7 +256,6 @@ fn status(layout: &Layout) -> Option<Master> {
         .iter()
         .find(|m| Some(m.id.pid) == named)
         .or_else(|| masters.iter().max_by_key(|m| (m.id.started, m.id.pid)))?;
-    let worker = |p: &NginxProcess| Worker { id: p.id, shutting_down: p.role == Role::ShuttingDown };
     let (workers, older): (Vec<_>, Vec<_>) =
         processes.iter().filter(|p| p.role != Role::Master).partition(|p| p.parent == master.id.pid);
     let (executable, deleted) = proc::executable(master.id.pid).unzip();

@@ -41,6 +41,8 @@ pub(crate) struct NginxProcess {
     pub(crate) id: ProcessId,
     pub(crate) parent: i32,
     pub(crate) role: Role,
+    /// Somebody stopped it (SIGSTOP).
+    pub(crate) stopped: bool,
 }
 
 /// The parts of `/proc/PID/stat` that LBEX uses.
@@ -75,6 +77,7 @@ impl Stat {
 }
 
 /// The identity of a living process; `None` if it ended.
+#[cfg(test)]
 pub(crate) fn identify(pid: i32) -> Option<ProcessId> {
     let stat = stat(pid).filter(|stat| !stat.ended())?;
     Some(ProcessId { pid, started: stat.started })
@@ -136,40 +139,18 @@ pub(crate) fn role_of(id: ProcessId) -> Option<Role> {
 
 /// Whether a process of NGINX works in the prefix.
 ///
-/// One started by hand from another directory still writes to the prefix's error log. To see that, all its descriptors are read, and
-/// a busy NGINX has a hundred thousand: so only where something else speaks for it, or the neighbours of this LBEX, which belong to
-/// somebody else, would make every look at its own NGINX slow.
-fn works_in(pid: i32, title: &str, parent: i32, layout: &Layout) -> bool {
+/// One started by hand from another directory still writes to the prefix's error log, and NGINX makes that its standard error, at
+/// every reload anew. That descriptor is looked at and no other: a busy NGINX has a hundred thousand, and to read those of this
+/// LBEX's neighbours took 20 s, at the end of a drain too.
+fn works_in(pid: i32, layout: &Layout) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| a.dev() == b.dev() && a.ino() == b.ino();
     let root = fs::metadata(layout.root());
     let cwd = fs::metadata(format!("/proc/{pid}/cwd"));
-    cwd.is_ok_and(|cwd| root.is_ok_and(|root| same(&cwd, &root)))
-        || (may_write_to(title, parent, layout) && writes_to(pid, &layout.error_log()))
+    cwd.is_ok_and(|cwd| root.is_ok_and(|root| same(&cwd, &root))) || has_as_standard_error(pid, &layout.error_log())
 }
 
-/// Whether a process may have been started for the prefix: its master's arguments, which are in the title, name it; or there is no
-/// master to ask.
-fn may_write_to(title: &str, parent: i32, layout: &Layout) -> bool {
-    if role(title) == Some(Role::Master) {
-        return names(title, layout.root());
-    }
-    let of_parent = self::title(parent).filter(|title| role(title) == Some(Role::Master));
-    of_parent.is_none_or(|title| names(&title, layout.root()))
-}
-
-/// Whether arguments have a path, or one below it.
-fn names(arguments: &str, path: &Path) -> bool {
-    let path = path.to_string_lossy();
-    let ends = |rest: &str| rest.chars().next().is_none_or(|c| c == '/' || c.is_whitespace());
-    arguments.match_indices(&*path).any(|(at, found)| ends(&arguments[at + found.len()..]))
-}
-
-/// Whether a process has a file open.
-fn writes_to(pid: i32, file: &Path) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return false;
-    };
-    descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
+fn has_as_standard_error(pid: i32, file: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|target| {
         target == file || target.to_string_lossy().strip_suffix(" (deleted)").is_some_and(|t| Path::new(t) == file)
     })
 }
@@ -183,9 +164,10 @@ pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
     }
     let title = title(pid)?;
     let role = role(&title)?;
-    let id = identify(pid)?;
-    let parent = stat(pid)?.parent;
-    works_in(pid, &title, parent, layout).then_some(NginxProcess { id, parent, role })
+    let stat = stat(pid).filter(|stat| !stat.ended())?;
+    let id = ProcessId { pid, started: stat.started };
+    let found = NginxProcess { id, parent: stat.parent, role, stopped: stat.state == 'T' };
+    works_in(pid, layout).then_some(found)
 }
 
 /// Every process of NGINX that belongs to the prefix.
@@ -311,19 +293,6 @@ mod tests {
         }
         assert!(stat(id.pid).is_none_or(|s| s.started != id.started), "nothing is left of it");
         assert!(child.wait().is_err(), "nothing is left to wait for");
-    }
-
-    #[test]
-    fn arguments_name_a_prefix_and_not_one_beside_it() {
-        let prefix = Path::new("/var/lib/lbex");
-        for arguments in
-            ["nginx -p /var/lib/lbex", "nginx -p /var/lib/lbex/ -e x", "nginx -c /var/lib/lbex/conf/nginx.conf"]
-        {
-            assert!(names(arguments, prefix), "{arguments}");
-        }
-        for arguments in ["nginx -p /var/lib/lbex2", "nginx -p /var/lib/lbex-edge/ -e x", "/usr/sbin/nginx", ""] {
-            assert!(!names(arguments, prefix), "{arguments}");
-        }
     }
 
     #[test]

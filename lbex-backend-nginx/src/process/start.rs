@@ -29,11 +29,7 @@ impl Nginx {
         let begin = Instant::now();
         let deadline = begin + options.limit;
         let cleaned = self.clean_up().await?;
-        let open_files = raise_file_limit(options.open_files).map_err(|errno| ProcessError::Io {
-            verb: "read the limits of",
-            path: "/proc/self".into(),
-            source: errno.into(),
-        })?;
+        let open_files = raise_file_limit(options.open_files);
         self.point_launcher_to(&binary.path)?;
         let since = self.log.position();
         let (status, output) = self.run(binary, deadline).await?;

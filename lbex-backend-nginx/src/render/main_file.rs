@@ -1,5 +1,6 @@
 //! The main file, `conf/nginx.conf`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::part::hash;
 use super::service_file::time;
-use super::{Dialect, MAIN, Part, RenderError, Templates, zone_size};
+use super::{Dialect, MAIN, Part, RenderError, Templates};
 use crate::limits::Limits;
 
 /// Stands for the generation while the text is hashed.
@@ -28,6 +29,8 @@ pub struct MainInput {
     pub generation_socket: PathBuf,
     /// What NGINX understands.
     pub dialect: Dialect,
+    /// Where LBEX answers for the names of servers, if it does.
+    pub resolver: Option<SocketAddr>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +43,7 @@ struct View<'a> {
     worker_connections: u64,
     worker_shutdown_timeout: Option<String>,
     half_close: bool,
+    resolver: Option<String>,
     zone: String,
     generation_socket: String,
     generation: &'static str,
@@ -57,19 +61,17 @@ pub struct MainFile {
 }
 
 impl MainFile {
-    /// Renders the main file that includes `parts`, which are in the order of their Services.
+    /// Renders the main file that includes `parts`, which are in the order of their Services. `zone`: the size of the zone that
+    /// all upstreams share, in KiB.
     pub fn render<'a>(
         templates: &Templates,
         input: &MainInput,
         limits: &Limits,
+        zone: u64,
         parts: impl IntoIterator<Item = &'a Part>,
     ) -> Result<Self, RenderError> {
-        let (mut upstreams, mut servers, mut services) = (0, 0, Vec::new());
-        for part in parts {
-            upstreams += u64::from(part.upstreams);
-            servers += u64::from(part.servers);
-            services.push(part.file.as_str());
-        }
+        let services = parts.into_iter().map(|part| part.file.as_str()).collect();
+        let push = if input.dialect.push.is_some_and(|push| push.immediate) { " push=on" } else { "" };
         let view = View {
             made_for: &input.made_for,
             modules: input.modules.iter().map(|path| path.display().to_string()).collect(),
@@ -79,7 +81,8 @@ impl MainFile {
             worker_connections: limits.worker_connections,
             worker_shutdown_timeout: input.worker_shutdown_timeout.map(time),
             half_close: input.dialect.half_close,
-            zone: size(zone_size(upstreams, servers)),
+            resolver: input.resolver.map(|address| format!("{address}{push}")),
+            zone: size(zone),
             generation_socket: input.generation_socket.display().to_string(),
             generation: PLACEHOLDER,
             services,
@@ -93,6 +96,22 @@ impl MainFile {
     pub fn generation_in(text: &str) -> Option<&str> {
         let (_, rest) = text.split_once("return \"")?;
         Some(rest.split_once('"')?.0)
+    }
+
+    /// Where NGINX asks for the addresses of servers, by a main file's text.
+    pub fn resolver_in(text: &str) -> Option<SocketAddr> {
+        let words = text.lines().find_map(|line| line.strip_prefix("    resolver "))?;
+        words.split([' ', ';']).next()?.parse().ok()
+    }
+
+    /// The size of the zone that all upstreams share, in KiB, by a main file's text.
+    pub fn zone_in(text: &str) -> Option<u64> {
+        let size = text.lines().find_map(|line| line.strip_prefix("        zone lbex "))?.strip_suffix(';')?;
+        let number = |digits: &str| digits.parse::<u64>().ok();
+        match size.strip_suffix('m') {
+            Some(mib) => number(mib)?.checked_mul(1024),
+            None => number(size.strip_suffix('k')?),
+        }
     }
 
     /// The names of the files below `services/` that a main file's text includes.

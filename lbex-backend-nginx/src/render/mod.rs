@@ -15,9 +15,9 @@ use crate::binary::{NginxCapabilities, NginxVersion};
 
 pub use main_file::{MainFile, MainInput};
 pub use part::{Claim, Part, ServiceFileName};
-pub use service_file::render_service;
+pub use service_file::{Form, Write, fits_names, render_service, render_service_as};
 pub use user::worker_user;
-pub use zone::zone_size;
+pub use zone::{Room, zone_size};
 
 /// What of NGINX's language differs from version to version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,31 @@ pub struct Dialect {
     pub least_time: bool,
     /// `proxy_half_close`: from 1.21.4.
     pub half_close: bool,
+    /// Servers are names whose addresses LBEX tells NGINX ([`crate::push`]); `None`: addresses, and a reload for each change.
+    pub push: Option<PushDialect>,
+}
+
+/// How servers that are names are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushDialect {
+    /// Consistent hashing tells the addresses of one name apart. Without that, Services with session affinity have their servers
+    /// as addresses.
+    pub hash_by_address: bool,
+    /// `resolver ADDRESS push=on`: NGINX asks again at once.
+    pub immediate: bool,
 }
 
 impl Dialect {
-    /// What this NGINX understands.
+    /// What this NGINX understands; servers are addresses.
     pub fn of(version: NginxVersion, capabilities: NginxCapabilities) -> Self {
-        Self { least_time: capabilities.least_time, half_close: version >= NginxVersion::new(1, 21, 4) }
+        Self { least_time: capabilities.least_time, half_close: version >= NginxVersion::new(1, 21, 4), push: None }
+    }
+
+    /// The same with servers that are names, where this NGINX can ask for their addresses.
+    pub fn pushing(self, capabilities: NginxCapabilities) -> Self {
+        let push =
+            PushDialect { hash_by_address: capabilities.hash_by_address, immediate: capabilities.immediate_push };
+        Self { push: capabilities.upstream_resolve.then_some(push), ..self }
     }
 }
 

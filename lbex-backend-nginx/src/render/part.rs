@@ -1,5 +1,6 @@
 //! What a Service's file holds, read back from its text: so LBEX knows it of files that it wrote in an earlier life too.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::binary::hex;
 use crate::probe::Transport;
+use crate::push::{ServerGroup, ServerName};
 
 /// The name of a Service's file below `services/`: `NAMESPACE.NAME.HASH.conf`. The hash is that of the contents, so a name
 /// never stands for two texts.
@@ -94,19 +96,27 @@ pub struct Part {
     pub claims: Vec<Claim>,
     /// How many upstreams it has.
     pub upstreams: u32,
-    /// How many servers they have in all.
+    /// How many servers they have as addresses, in all.
     pub servers: u32,
+    /// The groups of servers that they have as names.
+    pub groups: BTreeSet<ServerGroup>,
 }
 
 impl Part {
     /// Reads what a text of [`render_service`](super::render_service) holds.
     pub fn read(file: ServiceFileName, text: &str) -> Self {
-        let mut part = Self { file, claims: Vec::new(), upstreams: 0, servers: 0 };
+        let mut part = Self { file, claims: Vec::new(), upstreams: 0, servers: 0, groups: BTreeSet::new() };
         for line in text.lines() {
             let mut words = line.trim_end_matches(';').split_ascii_whitespace();
             match (words.next(), words.next()) {
                 (Some("upstream"), _) => part.upstreams += 1,
-                (Some("server"), Some(word)) if word != "{" => part.servers += 1,
+                (Some("server"), Some(word)) if word != "{" => {
+                    let name = word.rsplit_once(':').and_then(|(name, _)| ServerName::from_str(name).ok());
+                    match name.filter(|_| words.next() == Some("resolve")) {
+                        Some(name) => drop(part.groups.insert(name.group)),
+                        None => part.servers += 1,
+                    }
+                }
                 (Some("listen"), Some(address)) => {
                     let transport = if words.next() == Some("udp") { Transport::Udp } else { Transport::Tcp };
                     part.claims.extend(SocketAddr::from_str(address).map(|address| Claim { transport, address }));

@@ -1,5 +1,6 @@
 //! One Service's file: its upstreams and servers.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use lbex_core::model::Protocol;
 use serde::Serialize;
 
 use super::{Dialect, RenderError, SERVICE, Templates};
+use crate::push::{ServerGroup, ServerName};
 
 /// `listen` of TCP. The kernel cuts the backlog to `net.core.somaxconn`. Clients that vanished are noticed after 10 minutes and
 /// five probes, long before the idle timeout; the system's own keepalive begins after two hours.
@@ -24,6 +26,33 @@ const ONE_SERVER: &str = "max_fails=0";
 /// seconds 92, without passive checks 384. And servers that had all refused a connection were used again 2.6 s after they came
 /// back, with 10 seconds 10.2 s.
 const SEVERAL_SERVERS: &str = "max_fails=1 fail_timeout=2s";
+
+/// Ports that the servers of one listener may have, where they are names: one name for each.
+const MOST_GROUPS: usize = 16;
+
+/// Servers that one name may have: 64 KiB, the longest answer by TCP, hold 2,338 IPv6 addresses.
+const MOST_SERVERS: usize = 2000;
+
+/// How servers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// As addresses: each change is a reload.
+    Addresses,
+    /// As names whose addresses LBEX tells NGINX, where the dialect and the algorithm allow that.
+    Names,
+    /// As both: for an NGINX that has not asked for the names yet, and must serve at once.
+    Both,
+}
+
+/// The form of a Service's file.
+#[derive(Debug, Clone, Copy)]
+pub struct Form<'a> {
+    /// How servers are written.
+    pub write: Write,
+    /// Groups of servers that NGINX asks for already. They are kept although they have no servers now, so that those may come
+    /// back without a reload.
+    pub known: &'a BTreeSet<ServerGroup>,
+}
 
 #[derive(Serialize)]
 struct ServiceView {
@@ -42,6 +71,7 @@ struct ListenerView {
     idle_timeout: String,
     algorithm: Option<String>,
     servers: Vec<SocketAddr>,
+    names: Vec<String>,
     passive_checks: &'static str,
     dns: Option<DnsView>,
 }
@@ -53,21 +83,62 @@ struct DnsView {
     resolvers: String,
 }
 
-/// The text of a Service's file.
+/// The text of a Service's file, as a dialect has it.
 pub fn render_service(templates: &Templates, service: &ServiceConfig, dialect: Dialect) -> Result<String, RenderError> {
+    render_service_as(templates, service, dialect, Form { write: Write::Names, known: &BTreeSet::new() })
+}
+
+/// The text of a Service's file, in a form.
+pub fn render_service_as(
+    templates: &Templates,
+    service: &ServiceConfig,
+    dialect: Dialect,
+    form: Form<'_>,
+) -> Result<String, RenderError> {
     let key = &service.service;
     let view = ServiceView {
         service: key.to_string(),
-        listeners: service.listeners.iter().map(|listener| view(service, listener, dialect)).collect(),
+        listeners: service.listeners.iter().map(|listener| view(service, listener, dialect, form)).collect(),
     };
     templates.render(SERVICE, &format!("the Service {key}"), &view)
 }
 
-fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect) -> ListenerView {
+/// Whether a listener's servers are few enough for names.
+pub fn fits_names(listener: &Listener) -> bool {
+    match &listener.upstream.servers {
+        Servers::Addresses(servers) => servers.len() <= MOST_SERVERS,
+        Servers::Dns { .. } => true,
+    }
+}
+
+/// The groups whose names are written for a listener; none: its servers are addresses.
+fn named(listener: &Listener, servers: &[SocketAddr], dialect: Dialect, form: Form<'_>) -> BTreeSet<ServerGroup> {
+    let can =
+        dialect.push.is_some_and(|push| listener.upstream.algorithm != Algorithm::ClientIp || push.hash_by_address);
+    if form.write == Write::Addresses || !can || !fits_names(listener) {
+        return BTreeSet::new();
+    }
+    let (protocol, port) = (listener.protocol, listener.port);
+    let now = servers.iter().map(|server| ServerGroup { protocol, listener: port, port: server.port() });
+    let now: BTreeSet<ServerGroup> = now.collect();
+    let of_listener = |group: &&ServerGroup| (group.protocol, group.listener) == (protocol, port);
+    let with_known: BTreeSet<ServerGroup> = form.known.iter().filter(of_listener).chain(&now).copied().collect();
+    [with_known, now].into_iter().find(|groups| groups.len() <= MOST_GROUPS).unwrap_or_default()
+}
+
+fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect, form: Form<'_>) -> ListenerView {
     let protocol = listener.protocol.as_str();
     let udp = listener.protocol == Protocol::Udp;
-    let (servers, dns) = match &listener.upstream.servers {
-        Servers::Addresses(servers) => (servers.to_vec(), None),
+    let (servers, names, dns) = match &listener.upstream.servers {
+        Servers::Addresses(servers) => {
+            let groups = named(listener, servers, dialect, form);
+            let beside = groups.is_empty() || form.write == Write::Both;
+            let name = |group: ServerGroup| {
+                let name = ServerName { service: service.service.clone(), group };
+                format!("{name}:{}", group.port)
+            };
+            (if beside { servers.to_vec() } else { Vec::new() }, groups.into_iter().map(name).collect(), None)
+        }
         Servers::Dns { name, port, resolvers } => {
             let resolvers: Vec<String> = resolvers.iter().map(ToString::to_string).collect();
             let dns = DnsView {
@@ -76,7 +147,7 @@ fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect) -> Liste
                 target: format!("{name}:{port}"),
                 resolvers: resolvers.join(" "),
             };
-            (Vec::new(), Some(dns))
+            (Vec::new(), Vec::new(), Some(dns))
         }
     };
     ListenerView {
@@ -90,8 +161,10 @@ fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect) -> Liste
         connect_timeout: time(listener.connect_timeout),
         idle_timeout: time(listener.idle_timeout),
         algorithm: algorithm(listener.upstream.algorithm, dialect),
-        passive_checks: if servers.len() == 1 { ONE_SERVER } else { SEVERAL_SERVERS },
+        // A name may have any number of addresses; NGINX itself never takes the only one for dead.
+        passive_checks: if servers.len() == 1 && names.is_empty() { ONE_SERVER } else { SEVERAL_SERVERS },
         servers,
+        names,
         dns,
     }
 }

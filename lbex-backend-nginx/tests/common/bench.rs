@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lbex_backend_nginx::binary::NginxChoice;
 use lbex_backend_nginx::process::Nginx;
-use lbex_backend_nginx::{NginxBackend, NginxOptions};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions};
 use lbex_core::backend::{ApplyReport, ProxyBackend};
 use lbex_core::desired::{Delta, DesiredState, Listener, ServiceConfig};
 use nix::sys::signal::{Signal, kill};
@@ -89,7 +89,12 @@ impl Drop for Bench {
 }
 
 pub(crate) async fn open(choice: &NginxChoice, prefix: &Path) -> NginxBackend {
-    let options = NginxOptions { choice: choice.clone(), prefix: prefix.to_owned(), worker_shutdown_timeout: None };
+    let options = NginxOptions {
+        choice: choice.clone(),
+        prefix: prefix.to_owned(),
+        worker_shutdown_timeout: None,
+        endpoint_updates: EndpointUpdates::default(),
+    };
     NginxBackend::open(options).await.expect("opened")
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{Held, LIMIT, Site, ask, echo_server, free_address, on_both_nginxes, passes, returns};
@@ -13,6 +14,7 @@ use nix::unistd::Pid;
 on_both_nginxes!(
     starts_as_a_daemon_that_has_nothing_of_lbex,
     is_adopted_by_another_handle,
+    is_adopted_where_somebody_started_it_by_hand,
     a_reload_is_confirmed_and_connections_stay,
     a_configuration_that_is_refused_is_told_at_once,
     a_port_that_is_taken_is_told_and_the_old_configuration_stays,
@@ -83,6 +85,31 @@ async fn is_adopted_by_another_handle(choice: NginxChoice) {
     assert!(adopted.is_running().await);
     site.configure("g2", "");
     adopted.reload("g2", LIMIT).await.expect("reloaded");
+}
+
+/// Nothing but its error log, which is its standard error, ties it to the prefix.
+async fn is_adopted_where_somebody_started_it_by_hand(choice: NginxChoice) {
+    let site = Site::new(choice).await;
+    let mut by_hand = Command::new(&site.binary.path);
+    by_hand.current_dir("/").arg("-p").arg(site.layout().root()).args(["-c", "conf/nginx.conf"]);
+    site.configure("g1", "");
+    assert!(by_hand.status().expect("run").success());
+    let deadline = Instant::now() + LIMIT;
+    while site.nginx.serving_generation().await.ok().flatten().as_deref() != Some("g1") {
+        assert!(Instant::now() < deadline, "it does not serve");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let master = site.nginx.status().await.expect("it runs");
+    assert_eq!(master.workers.len(), 2, "{master:?}");
+    fs::remove_file(site.layout().pid_file()).expect("removed");
+    assert_eq!(site.nginx.status().await.map(|m| m.id), Some(master.id));
+
+    site.configure("g2", "");
+    site.nginx.reload("g2", LIMIT).await.expect("reloaded");
+    let after = site.nginx.status().await.expect("it runs");
+    let new = |id| !master.workers.iter().any(|worker| worker.id == id);
+    assert_eq!(after.workers.iter().filter(|worker| new(worker.id)).count(), 2, "{after:?}");
+    assert_eq!(site.nginx.stop(Duration::from_secs(5)).await.expect("stopped"), Stopped::Drained);
 }
 
 async fn a_reload_is_confirmed_and_connections_stay(choice: NginxChoice) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use lbex_core::backend::{Instead, Refusal};
+use lbex_core::backend::{BackendError, Instead, Refusal};
 use lbex_core::desired::{Algorithm, Listener, Servers, ServiceChange, ServiceConfig, Upstream};
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
@@ -70,15 +70,59 @@ async fn the_first_change_goes_at_once_then_one_reload_per_interval() {
     driver.finish().await;
 }
 
+async fn pushed(driver: &Driver) -> bool {
+    matches!(driver.progress().await, Some(Progress::Pushed(_)))
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_needs_no_reload_does_not_wait() {
-    let backend = Arc::new(Scripted { live_servers: true, ..Scripted::new() });
+async fn servers_are_pushed_as_they_change_whatever_is_being_applied() {
+    let takes = Duration::from_secs(5);
+    let backend = Arc::new(Scripted { live_servers: true, takes, ..Scripted::new() });
     let driver = start(&backend);
-    for n in 1..=3 {
+    driver.submit(delta(1));
+    for n in 2..=4 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
         driver.submit(delta(n));
-        assert!(applied(&driver).await);
+        assert!(pushed(&driver).await);
     }
-    assert_eq!(backend.calls(), [call(0, 1, 0), call(0, 2, 1), call(0, 3, 2)]);
+    assert!(applied(&driver).await);
+    let at = |ms| Duration::from_millis(ms);
+    assert_eq!(*backend.pushes.lock().unwrap(), [(at(10), 2), (at(20), 3), (at(30), 4)]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(backend.calls(), [call(0, 1, 0)], "nothing was left to apply");
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_data_plane_does_not_take_is_applied() {
+    let backend = Arc::new(Scripted { live_servers: true, push_takes: Duration::from_secs(2), ..Scripted::new() });
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    assert!(applied(&driver).await);
+    *backend.push_is_late.lock().unwrap() = true;
+    driver.submit(delta(2));
+    assert!(applied(&driver).await);
+    let again = Call { changed: 0, ..call(2000, 2, 1) };
+    assert_eq!(backend.calls(), [call(0, 1, 0), again], "the backend knows itself which Services it owes");
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_pushed_while_its_service_waits_for_an_apply_is_applied_from_where_that_begins() {
+    let backend = Arc::new(Scripted { live_servers: true, ..Scripted::new() });
+    let fail = || Err(BackendError::Retry("no".to_owned()));
+    *backend.script.lock().unwrap() = vec![fail()];
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    assert!(!applied(&driver).await);
+    driver.submit(delta(2));
+    assert!(pushed(&driver).await);
+    assert!(applied(&driver).await);
+    assert_eq!(backend.calls(), [call(0, 1, 0), call(1000, 2, 0)]);
+    driver.submit(delta(3));
+    assert!(pushed(&driver).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(backend.calls().len(), 2);
     driver.finish().await;
 }
 

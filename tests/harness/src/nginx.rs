@@ -35,6 +35,13 @@ impl Nginx {
     pub fn system_path() -> Result<PathBuf> {
         programs::find("nginx")
     }
+
+    /// The path of an NGINX of the embedded one's version and configuration, without LBEX's changes.
+    ///
+    /// Fails where it was not built yet: run `tests/tools/install.sh stock-nginx`.
+    pub fn stock_path() -> Result<PathBuf> {
+        programs::stock_nginx()
+    }
 }
 
 /// Makes two tests of one function, `NAME::embedded` and `NAME::system`.

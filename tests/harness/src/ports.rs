@@ -2,12 +2,15 @@
 //!
 //! A port that the kernel gave (`bind` to port 0) may be taken by any connection as soon as it is let go of.
 //! So ports for LBEX's listeners come from below the kernel's own range, in blocks that one test
-//! process at a time holds: the lock is a socket in the abstract namespace, which ends with the process.
+//! process at a time holds: the lock is a socket in the abstract namespace, which ends with the process. Each network
+//! namespace has ports and such sockets of its own, so a block belongs to the namespace of the thread that asks.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
@@ -19,8 +22,10 @@ const LOWEST: u16 = 10_000;
 /// How many ports one lock covers.
 const BLOCK: u16 = 64;
 
-static HELD: Mutex<Held> = Mutex::new(Held { locks: Vec::new(), next: 0, end: 0 });
+/// By network namespace.
+static HELD: Mutex<BTreeMap<PathBuf, Held>> = Mutex::new(BTreeMap::new());
 
+#[derive(Default)]
 struct Held {
     locks: Vec<Lock>,
     next: u16,
@@ -31,7 +36,9 @@ struct Held {
 ///
 /// It is not handed out again, to this or another test process, before this process ends.
 pub fn free_port() -> Result<u16> {
-    let mut held = HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let namespace = std::fs::read_link("/proc/thread-self/ns/net").context("failed to read the network namespace")?;
+    let mut all = HELD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let held = all.entry(namespace).or_default();
     loop {
         while held.next < held.end {
             held.next += 1;

@@ -25,11 +25,23 @@ pub fn find(name: &str) -> Result<PathBuf> {
     })
 }
 
+/// The path of the NGINX that is the embedded one without LBEX's changes.
+pub(crate) fn stock_nginx() -> Result<PathBuf> {
+    let cache = cache().context("neither LBEX_CACHE nor HOME is set")?;
+    let path = cache.join(format!("nginx-stock-{}/nginx", lbex_embedded_nginx::VERSION));
+    anyhow::ensure!(path.is_file(), "{} is missing: run tests/tools/install.sh stock-nginx", path.display());
+    Ok(path)
+}
+
+/// Where `tests/tools/install.sh` puts what it builds.
+fn cache() -> Option<PathBuf> {
+    let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache/lbex"));
+    variable("LBEX_CACHE").map(PathBuf::from).or_else(home)
+}
+
 fn folders() -> Result<Vec<PathBuf>> {
     let built = format!("kube-v{}/bin", kubernetes_version()?);
-    let cache = variable("LBEX_CACHE")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache/lbex")));
+    let cache = cache();
     let path = variable("PATH").unwrap_or_default();
     Ok(variable("KUBEBUILDER_ASSETS")
         .map(PathBuf::from)

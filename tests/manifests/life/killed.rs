@@ -19,12 +19,12 @@ pub(super) fn kill_hard(pid: u32) -> Result<()> {
     Ok(kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?)
 }
 
-/// The master alone, then master and workers: each time a new NGINX serves at once.
+/// The master alone, or master and workers: a new NGINX serves at once.
 async fn serves_again(nginx: Nginx) -> Result<()> {
-    let (port, servers) = (free_port()?, servers(2)?);
-    let world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
-    tcp_reaches(at(port), &["a", "b"]).await?;
     for workers_too in [false, true] {
+        let (port, servers) = (free_port()?, servers(2)?);
+        let world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
+        tcp_reaches(at(port), &["a", "b"]).await?;
         let old = world.lbex.nginx_processes();
         let master = world.lbex.nginx_pid()?;
         let mark = world.lbex.log_mark();

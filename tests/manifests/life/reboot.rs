@@ -92,6 +92,11 @@ async fn serves_without_its_source(nginx: Nginx) -> Result<()> {
     for process in world.lbex.nginx_processes() {
         kill_hard(process.pid)?;
     }
+    eventually("NGINX is started again, wholly", SOON, || async {
+        ensure!(applies(&world.lbex, "started").await? > 1.5);
+        Ok(())
+    })
+    .await?;
     tcp_reaches(at(ports[0]), &["a", "b"]).await?;
     world.lbex.kill().await?;
     let pids = world.nginx_pids();

@@ -1,0 +1,264 @@
+//! Servers that NGINX is told of without a reload: what is known of each Service, and which changes need nothing else.
+//!
+//! Apart from the state of `apply`, so that a change of servers never waits for a reload, a check or a search for culprits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lbex_core::backend::{Push, PushStanding};
+use lbex_core::desired::{Delta, Servers, ServiceConfig};
+use lbex_core::names::ServiceKey;
+
+use crate::push::{Pace, Responder, ResponderOptions, ResponderStanding, ServerName, Waiter, groups};
+use crate::render::{Part, PushDialect, Room, fits_names};
+
+/// How long NGINX may take to take servers: a millisecond as a rule where it asks again at once, else a second.
+fn patience(immediate: bool, names: usize) -> Duration {
+    let least = Duration::from_secs(if immediate { 2 } else { 5 });
+    least + Duration::from_millis(u64::try_from(names).unwrap_or(u64::MAX).min(60_000))
+}
+
+/// How long an NGINX that LBEX has adopted may take to ask: it repeats its questions every five seconds.
+const ADOPTED: Duration = Duration::from_secs(12);
+
+/// The servers of all Services, and who answers NGINX's questions for them.
+#[derive(Debug)]
+pub(super) struct Pusher {
+    responder: Arc<Responder>,
+    immediate: bool,
+    live: Mutex<Live>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    services: BTreeMap<ServiceKey, LiveService>,
+    /// Servers of all Services, as far as they are names.
+    servers: u64,
+    /// How many NGINX's zone has room for.
+    room: u64,
+    /// Services that did not get their servers in time since the last `apply`.
+    late: BTreeSet<ServiceKey>,
+    /// Names that an adopted NGINX has not asked for yet are being waited for.
+    waiting: bool,
+}
+
+#[derive(Debug)]
+struct LiveService {
+    generation: u64,
+    config: Arc<ServiceConfig>,
+    servers: u64,
+    /// Its part as it should be, and as NGINX confirmed it.
+    wanted: Option<Arc<Part>>,
+    good: Option<Arc<Part>>,
+}
+
+impl LiveService {
+    /// Whether all servers of `config` belong to names that NGINX asks for, and will ask for.
+    fn takes(&self, config: &ServiceConfig) -> bool {
+        let groups = groups(config);
+        if config.listeners.iter().any(|listener| !fits_names(listener)) {
+            return false;
+        }
+        let takes = |part: &Option<Arc<Part>>| {
+            part.as_ref()
+                .is_some_and(|part| part.servers == 0 && groups.keys().all(|group| part.groups.contains(group)))
+        };
+        takes(&self.wanted) && takes(&self.good)
+    }
+}
+
+fn count(config: &ServiceConfig) -> u64 {
+    let servers = config.listeners.iter().map(|listener| match &listener.upstream.servers {
+        Servers::Addresses(servers) => servers.len() as u64,
+        Servers::Dns { .. } => 0,
+    });
+    servers.sum()
+}
+
+impl Live {
+    /// Takes a Service's servers in, unless newer ones are known.
+    fn set(&mut self, generation: u64, config: &Arc<ServiceConfig>) {
+        let servers = count(config);
+        match self.services.get_mut(&config.service) {
+            Some(known) if known.generation > generation => return,
+            Some(known) => {
+                self.servers -= known.servers;
+                (known.generation, known.config, known.servers) = (generation, config.clone(), servers);
+            }
+            None => {
+                let new = LiveService { generation, config: config.clone(), servers, wanted: None, good: None };
+                self.services.insert(config.service.clone(), new);
+            }
+        }
+        self.servers += servers;
+    }
+}
+
+impl Pusher {
+    /// Answers at `wanted`, where a running NGINX asks, or elsewhere.
+    pub(super) fn open(
+        dialect: PushDialect,
+        wanted: Option<SocketAddr>,
+        users: Vec<u32>,
+        kept: PathBuf,
+    ) -> io::Result<Self> {
+        let pace = Pace::new(dialect.immediate);
+        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept) })?;
+        Ok(Self { responder: Arc::new(responder), immediate: dialect.immediate, live: Mutex::default() })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.responder.address()
+    }
+
+    /// How things stand, for metrics.
+    pub(super) fn observed(&self) -> PushStanding {
+        let ResponderStanding { names, ignored, unsent } = self.responder.standing();
+        PushStanding {
+            names: names.names,
+            behind: names.names - names.current,
+            silent: names.silent,
+            questions: names.counts.questions,
+            answers: names.counts.answers,
+            repeated: names.counts.repeated,
+            ignored: ignored + names.counts.dropped,
+            unsent,
+        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // Each entry stands for itself: what a panicking thread left is as good as any.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the servers of `delta` to NGINX. See [`lbex_core::backend::ProxyBackend::push`].
+    pub(super) fn push(self: &Arc<Self>, delta: &Delta) -> Push {
+        let waiter = Arc::new(Waiter::default());
+        let mut services = BTreeSet::new();
+        for (key, change) in &delta.changes {
+            let Some(after) = change.after() else { continue };
+            let fits = {
+                let mut live = self.live();
+                let takes = change.servers_only() && live.services.get(key).is_some_and(|known| known.takes(after));
+                live.set(delta.to, after);
+                takes && live.servers <= live.room
+            };
+            // In any case at once: what is removed is to get no traffic, whatever else has to happen.
+            self.responder.set(key, delta.to, &groups(after), fits.then_some(&waiter));
+            if fits {
+                services.insert(key.clone());
+            }
+        }
+        let (this, pushed) = (self.clone(), services.clone());
+        let taken = async move {
+            let late = this.responder.taken(&waiter, &pushed, patience(this.immediate, pushed.len())).await;
+            this.live().late.extend(late.iter().cloned());
+            late
+        };
+        Push { services, taken: Box::pin(taken) }
+    }
+
+    /// Takes servers in that an `apply` brings.
+    pub(super) fn set(&self, generation: u64, config: &Arc<ServiceConfig>) {
+        self.live().set(generation, config);
+        self.responder.set(&config.service, generation, &groups(config), None);
+    }
+
+    /// Services that did not get their servers in time since this was last asked.
+    pub(super) fn late(&self) -> BTreeSet<ServiceKey> {
+        std::mem::take(&mut self.live().late)
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_late(&self) -> bool {
+        !self.live().late.is_empty()
+    }
+
+    /// A Service's part is to become this one.
+    pub(super) fn wants(&self, key: &ServiceKey, part: &Arc<Part>) {
+        if let Some(known) = self.live().services.get_mut(key) {
+            known.wanted = Some(part.clone());
+        }
+    }
+
+    /// NGINX serves these parts, with that room; Services that are not in `wanted` are gone since `generation`.
+    pub(super) fn confirmed(
+        &self,
+        good: &BTreeMap<ServiceKey, Arc<Part>>,
+        is_wanted: impl Fn(&ServiceKey) -> bool,
+        generation: u64,
+        room: u64,
+    ) {
+        let mut gone = Vec::new();
+        {
+            let mut live = self.live();
+            live.room = room;
+            for (key, known) in &mut live.services {
+                known.good = good.get(key).cloned();
+                if known.good.is_none() && known.generation <= generation && !is_wanted(key) {
+                    gone.push(key.clone());
+                }
+            }
+            for key in &gone {
+                live.servers -= live.services.remove(key).map_or(0, |known| known.servers);
+            }
+        }
+        gone.iter().for_each(|key| self.responder.forget(key, generation));
+    }
+
+    /// What is known of a Service's servers.
+    pub(super) fn config(&self, key: &ServiceKey) -> Option<Arc<ServiceConfig>> {
+        self.live().services.get(key).map(|known| known.config.clone())
+    }
+
+    /// The zone for `upstreams` and all servers that are known.
+    pub(super) fn room(&self, now: Option<u64>, upstreams: u64) -> Room {
+        Room::new(now, upstreams, self.live().servers)
+    }
+
+    /// Waits until NGINX has applied what these parts' names have now. Answers the Services whose it has not.
+    pub(super) async fn applied<'a>(
+        &self,
+        parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
+    ) -> BTreeSet<ServiceKey> {
+        let names = names(parts);
+        self.responder.applied(&names, patience(self.immediate, names.len())).await
+    }
+
+    /// The same for an NGINX that goes on as it was. What it has not asked this LBEX for yet it will ask for within seconds; that is
+    /// watched and not waited for.
+    pub(super) async fn applied_as_before<'a>(
+        self: &Arc<Self>,
+        parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
+    ) -> BTreeSet<ServiceKey> {
+        let (asked, unasked): (Vec<ServerName>, Vec<ServerName>) =
+            names(parts).into_iter().partition(|name| self.responder.was_asked(name));
+        if !unasked.is_empty() && !std::mem::replace(&mut self.live().waiting, true) {
+            let this = self.clone();
+            tokio::spawn(async move {
+                let late = this.responder.applied(&unasked, ADOPTED).await;
+                let mut live = this.live();
+                live.waiting = false;
+                live.late.extend(late);
+            });
+        }
+        self.responder.applied(&asked, patience(self.immediate, asked.len())).await
+    }
+
+    /// Workers from before then only finish their connections.
+    pub(super) fn retire_before(&self, before: Instant) {
+        self.responder.retire_before(before);
+    }
+}
+
+/// The names that NGINX asks for because of these parts.
+fn names<'a>(parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>) -> Vec<ServerName> {
+    let of_part = |(key, part): (&'a ServiceKey, &'a Arc<Part>)| {
+        part.groups.iter().map(|group| ServerName { service: key.clone(), group: *group })
+    };
+    parts.into_iter().flat_map(of_part).collect()
+}

@@ -1,0 +1,223 @@
+//! Endpoint changes without a reload: LBEX is the DNS server that NGINX asks for the addresses of its upstream servers, and holds
+//! each question until the addresses change. So an answer is a push, and the question after it the proof that NGINX has applied
+//! it (`server NAME:PORT resolve`, from NGINX 1.27.3).
+//!
+//! [`Responder`] has the sockets and a thread of its own, so that neither planning nor a reload holds an answer back; [`Table`] is
+//! the protocol; [`name`] says what is asked for.
+
+mod asker;
+mod kept;
+#[cfg(test)]
+mod model;
+pub mod name;
+mod peers;
+mod serve;
+mod socket;
+mod table;
+mod waiter;
+pub mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lbex_core::names::ServiceKey;
+use tokio::sync::{Notify, watch};
+
+pub use name::{ServerGroup, ServerName, groups};
+pub use socket::usual_address;
+pub use table::{Answer, Counts, Pace, Standing, Table};
+pub use waiter::Waiter;
+
+use wire::LONGEST_UDP;
+
+/// What a [`Responder`] is opened with.
+#[derive(Debug, Clone)]
+pub struct ResponderOptions {
+    /// Where a running NGINX asks; another port is taken where that is not to be had. `None`: any.
+    pub wanted: Option<SocketAddr>,
+    /// How NGINX behaves.
+    pub pace: Pace,
+    /// Users that NGINX's workers may run as: nobody else is answered.
+    pub users: Vec<u32>,
+    /// Where the questions that wait are kept over a restart of LBEX: NGINX repeats them every five seconds only.
+    pub kept: Option<PathBuf>,
+}
+
+/// Answers NGINX's questions for the addresses of upstream servers, until it is dropped.
+#[derive(Debug)]
+pub struct Responder {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    running: Option<(watch::Sender<()>, JoinHandle<()>)>,
+    kept: Option<PathBuf>,
+}
+
+/// What the thread and the callers share.
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    udp: std::net::UdpSocket,
+    begin: Instant,
+    /// Something may be due earlier than the thread thinks.
+    wake: Notify,
+    /// Questions of strangers, and what is no question.
+    ignored: AtomicU64,
+    /// Answers that the system did not send.
+    unsent: AtomicU64,
+}
+
+/// How things stand with the responder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResponderStanding {
+    /// The names and what NGINX knows of them.
+    pub names: Standing,
+    /// Datagrams that were ignored: from others than NGINX, or no questions of its.
+    pub ignored: u64,
+    /// Answers that the system did not send; they are sent again.
+    pub unsent: u64,
+}
+
+impl Responder {
+    /// Binds the sockets and starts the thread. Questions for Services that are not known yet wait until they are.
+    pub fn open(options: &ResponderOptions) -> io::Result<Self> {
+        let sockets = socket::bind(options.wanted)?;
+        let shared = Arc::new(Shared {
+            table: Mutex::new(Table::new(options.pace)),
+            udp: sockets.udp.try_clone()?,
+            begin: Instant::now(),
+            wake: Notify::new(),
+            ignored: AtomicU64::new(0),
+            unsent: AtomicU64::new(0),
+        });
+        let address = sockets.address;
+        let mut peers = peers::Peers::new(options.users.clone());
+        if let Some(path) = &options.kept {
+            kept::ask_again(path, address, &shared, &mut peers);
+        }
+        let (running, stop) = watch::channel(());
+        let thread = serve::start(shared.clone(), sockets, peers, stop)?;
+        Ok(Self { shared, address, running: Some((running, thread)), kept: options.kept.clone() })
+    }
+
+    /// Where it answers, by UDP and TCP.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether its thread lives.
+    pub fn is_alive(&self) -> bool {
+        self.running.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
+    }
+
+    /// The addresses of a Service's servers as of a generation of the desired state; those of an earlier one than is known change
+    /// nothing. What NGINX waits for is sent before this returns. `waiter` is told when NGINX has applied it.
+    pub fn set(
+        &self,
+        service: &ServiceKey,
+        generation: u64,
+        groups: &BTreeMap<ServerGroup, Vec<IpAddr>>,
+        waiter: Option<&Arc<Waiter>>,
+    ) {
+        self.shared.with(|table, now, out| table.set(now, service, generation, groups, waiter, out));
+    }
+
+    /// Forgets a Service that NGINX does not serve any more.
+    pub fn forget(&self, service: &ServiceKey, generation: u64) {
+        self.shared.with(|table, _, _| table.forget(service, generation));
+    }
+
+    /// Waits until NGINX has applied what these names have now, for `limit` at the most. Answers the Services that it has not.
+    pub async fn applied(&self, names: &[ServerName], limit: Duration) -> BTreeSet<ServiceKey> {
+        let waiter = Arc::new(Waiter::default());
+        self.shared.lock().await_all(names, &waiter);
+        if tokio::time::timeout(limit, waiter.all_done()).await.is_ok() {
+            return BTreeSet::new();
+        }
+        let mut table = self.shared.lock();
+        table.give_up(&waiter);
+        table.behind(names).into_iter().map(|name| name.service).collect()
+    }
+
+    /// Waits until all that `waiter` was given to is applied, for `limit` at the most. Answers those of `services` that are not.
+    pub async fn taken(
+        &self,
+        waiter: &Arc<Waiter>,
+        services: &BTreeSet<ServiceKey>,
+        limit: Duration,
+    ) -> BTreeSet<ServiceKey> {
+        if tokio::time::timeout(limit, waiter.all_done()).await.is_ok() {
+            return BTreeSet::new();
+        }
+        let mut table = self.shared.lock();
+        table.give_up(waiter);
+        services.iter().filter(|service| !table.is_current(service)).cloned().collect()
+    }
+
+    /// Whether NGINX has asked for a name.
+    pub fn was_asked(&self, name: &ServerName) -> bool {
+        self.shared.lock().was_asked(name)
+    }
+
+    /// Who first asked before `before` belongs to workers that only finish their connections: it is told once more, and then asks
+    /// every few minutes only.
+    pub fn retire_before(&self, before: Instant) {
+        let before = before.saturating_duration_since(self.shared.begin);
+        self.shared.with(|table, now, out| table.retire(now, before, out));
+    }
+
+    /// How things stand.
+    pub fn standing(&self) -> ResponderStanding {
+        ResponderStanding {
+            names: self.shared.lock().standing(),
+            ignored: self.shared.ignored.load(Ordering::Relaxed),
+            unsent: self.shared.unsent.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if let Some((running, thread)) = self.running.take() {
+            drop(running);
+            if thread.join().is_err() {
+                tracing::error!("the thread that answers NGINX's questions for endpoints had panicked");
+            }
+            if let Some(path) = &self.kept {
+                kept::keep(path, self.address, &self.shared);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // A table that a panicking thread left is still the best there is: each answer stands for itself.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// Does something with the table, and sends what comes of it.
+    fn with(&self, act: impl FnOnce(&mut Table, Duration, &mut Vec<Answer>)) {
+        let mut out = Vec::new();
+        act(&mut self.lock(), self.now(), &mut out);
+        out.iter().for_each(|answer| self.send(answer));
+        self.wake.notify_one();
+    }
+
+    fn send(&self, answer: &Answer) {
+        let Answer { to, question, addresses, ttl } = answer;
+        let sent = self.udp.send_to(&question.answer(addresses, *ttl, LONGEST_UDP), to);
+        let Err(error) = sent else { return };
+        self.unsent.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%error, %to, name = %question.name, "an answer was not sent; it is sent again");
+    }
+}

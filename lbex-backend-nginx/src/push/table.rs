@@ -1,0 +1,512 @@
+//! Which addresses each name has, who asks for them, and what is to be sent to whom: the whole protocol, without sockets and
+//! clocks. Time comes in as the time since some beginning, answers go out as a list.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lbex_core::model::Protocol;
+use lbex_core::names::ServiceKey;
+
+use super::asker::{Asker, Current, Heard, Reply};
+use super::name::{ServerGroup, ServerName};
+use super::waiter::Waiter;
+use super::wire::Question;
+
+/// Resolvers of one name at the most. NGINX has one, and one more for each reload whose workers still drain.
+const MOST_ASKERS: usize = 8;
+
+/// Names that are asked for and not known at the most: those of an NGINX that LBEX has just adopted.
+const MOST_UNKNOWN: usize = 65_536;
+
+/// A question that is held for longer is answered, and asked anew. NGINX gives up after `resolver_timeout`.
+const REFRESH: Duration = Duration::from_secs(6 * 3600);
+
+/// A question that waits is repeated every five seconds; after this time without one, whoever asked it is gone.
+const GONE: Duration = Duration::from_secs(20);
+
+/// The same of those who were told to keep their answer for minutes.
+const LONG_GONE: Duration = Duration::from_secs(900);
+
+/// How often askers that are gone are looked for.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// How often answers are sent again before their asker no longer counts.
+const MOST_TRIES: u8 = 6;
+
+/// How NGINX behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// It asks again as soon as it has an answer (the embedded one), and not a second later.
+    pub immediate: bool,
+    /// Answers that may be on their way at the same time: NGINX's socket has room for about 270.
+    pub burst: usize,
+    /// After this time an answer is no longer on its way.
+    pub settle: Duration,
+    /// An answer after which no question comes in this time is sent again; each further time it takes twice as long.
+    pub again: Duration,
+}
+
+impl Pace {
+    /// That of an NGINX that asks again at once, or not.
+    pub fn new(immediate: bool) -> Self {
+        let again = Duration::from_millis(if immediate { 100 } else { 2500 });
+        Self { immediate, burst: 128, settle: Duration::from_millis(3), again }
+    }
+}
+
+/// An answer to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// To whom.
+    pub to: SocketAddr,
+    /// What it answers.
+    pub question: Question,
+    /// With what; only those of the question's family count.
+    pub addresses: Arc<[IpAddr]>,
+    /// For how long, in seconds.
+    pub ttl: u32,
+}
+
+/// What has happened, in numbers that only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Questions, repeated ones included.
+    pub questions: u64,
+    /// Answers, repeated ones included.
+    pub answers: u64,
+    /// Answers that were sent again: lost, or not taken.
+    pub repeated: u64,
+    /// Questions that were dropped: too many unknown names.
+    pub dropped: u64,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Names that have been asked for.
+    pub names: usize,
+    /// Those of them that NGINX is known to have applied.
+    pub current: usize,
+    /// Those that nobody asks for any more although somebody did.
+    pub silent: usize,
+    /// What has happened.
+    pub counts: Counts,
+}
+
+#[derive(Debug)]
+struct Entry {
+    current: Current,
+    askers: Vec<Asker>,
+    waiters: Vec<Arc<Waiter>>,
+    asked: bool,
+    queued: bool,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    /// The desired state that the addresses are of; `None`: only asked for so far.
+    generation: Option<u64>,
+    entries: BTreeMap<ServerGroup, Entry>,
+}
+
+/// All names.
+#[derive(Debug)]
+pub struct Table {
+    pace: Pace,
+    services: HashMap<ServiceKey, Service>,
+    version: u64,
+    unknown: usize,
+    /// When answers were sent that may still be on their way.
+    on_the_way: VecDeque<Duration>,
+    /// Names whose answers wait for room.
+    queue: VecDeque<ServerName>,
+    /// When to see whether answers were taken.
+    checks: BinaryHeap<Reverse<(Duration, SocketAddr, ServerName)>>,
+    next_sweep: Duration,
+    counts: Counts,
+}
+
+impl Entry {
+    fn new(current: Current) -> Self {
+        Self { current, askers: Vec::new(), waiters: Vec::new(), asked: false, queued: false }
+    }
+
+    /// Whether NGINX has applied what is true now: all resolvers that react have, and there is one.
+    fn is_current(&self) -> bool {
+        let mut reacting = self.askers.iter().filter(|asker| !asker.retired && !is_deaf(asker)).peekable();
+        reacting.peek().is_some() && reacting.all(|asker| asker.is_current(&self.current))
+    }
+
+    fn tell_waiters(&mut self) {
+        if !self.waiters.is_empty() && self.is_current() {
+            self.waiters.drain(..).for_each(|waiter| waiter.one_done());
+        }
+    }
+
+    fn asker(&mut self, from: SocketAddr, now: Duration) -> &mut Asker {
+        self.asked = true;
+        let index = self.askers.iter().position(|asker| asker.from == from).unwrap_or_else(|| {
+            if self.askers.len() == MOST_ASKERS {
+                // The one that was not heard of for longest is the least likely to be there still.
+                let oldest = self.askers.iter().enumerate().min_by_key(|(_, asker)| asker.heard);
+                let oldest = oldest.map_or(0, |(index, _)| index);
+                self.askers.remove(oldest);
+            }
+            self.askers.push(Asker::new(from, now));
+            self.askers.len() - 1
+        });
+        &mut self.askers[index]
+    }
+}
+
+fn is_deaf(asker: &Asker) -> bool {
+    asker.sent.is_some_and(|(_, tries)| tries >= MOST_TRIES)
+}
+
+impl Table {
+    /// An empty one.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            services: HashMap::new(),
+            version: 0,
+            unknown: 0,
+            on_the_way: VecDeque::new(),
+            queue: VecDeque::new(),
+            checks: BinaryHeap::new(),
+            next_sweep: SWEEP,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The addresses of all groups of a Service, as of a generation of the desired state; an earlier one changes nothing. Groups
+    /// that are not named have none. `waiter` is told of each group whose addresses NGINX has to take.
+    pub fn set(
+        &mut self,
+        now: Duration,
+        service: &ServiceKey,
+        generation: u64,
+        groups: &BTreeMap<ServerGroup, Vec<IpAddr>>,
+        waiter: Option<&Arc<Waiter>>,
+        out: &mut Vec<Answer>,
+    ) {
+        let (immediate, version) = (self.pace.immediate, self.version + 1);
+        let entry = self.services.entry(service.clone()).or_default();
+        if entry.generation.is_some_and(|known| known > generation) {
+            return;
+        }
+        if entry.generation.replace(generation).is_none() {
+            self.unknown -= entry.entries.len();
+        }
+        self.version = version;
+        for group in groups.keys() {
+            entry.entries.entry(*group).or_insert_with(|| Entry::new(Current::new(&[], version)));
+        }
+        let mut touched = Vec::new();
+        for (group, entry) in &mut entry.entries {
+            let addresses = groups.get(group).map_or(&[][..], Vec::as_slice);
+            let changed = entry.current.become_(current(addresses, group.protocol, immediate, version));
+            if let Some(waiter) = waiter.filter(|_| entry.asked && !entry.is_current()) {
+                waiter.one_more();
+                entry.waiters.push(waiter.clone());
+            }
+            if changed || !entry.askers.is_empty() {
+                touched.push(*group);
+            }
+        }
+        for group in touched {
+            self.answer(now, &ServerName { service: service.clone(), group }, out);
+        }
+    }
+
+    /// Forgets a Service: NGINX does not ask for it any more.
+    pub fn forget(&mut self, service: &ServiceKey, generation: u64) {
+        let Some(known) = self.services.get(service) else { return };
+        if known.generation.is_some_and(|known| known > generation) {
+            return;
+        }
+        let Some(gone) = self.services.remove(service) else { return };
+        if gone.generation.is_none() {
+            self.unknown -= gone.entries.len();
+        }
+        gone.entries.into_values().flat_map(|entry| entry.waiters).for_each(|waiter| waiter.one_done());
+    }
+
+    /// A question by UDP.
+    pub fn ask(&mut self, now: Duration, from: SocketAddr, question: &Question, out: &mut Vec<Answer>) {
+        self.counts.questions += 1;
+        let Some(entry) = self.entry_asked_for(&question.name) else { return };
+        let asker = entry.asker(from, now);
+        let heard = asker.hear(question.family, question.id, now);
+        let alone = asker.alone_until().filter(|_| heard == Heard::NewRound);
+        let again = asker.again_for(question.family).filter(|_| heard == Heard::Unanswered);
+        if heard == Heard::NewRound {
+            entry.tell_waiters();
+            // NGINX reads on: what was sent before was taken in.
+            self.on_the_way.drain(..self.on_the_way.len().min(2));
+        }
+        if let Some(reply) = again {
+            self.counts.answers += 1;
+            self.counts.repeated += 1;
+            out.push(answer(from, &question.name, reply));
+        }
+        if let Some(until) = alone {
+            self.checks.push(Reverse((until, from, question.name.clone())));
+        }
+        if matches!(heard, Heard::NewRound | Heard::SameRound) {
+            self.answer(now, &question.name, out);
+            self.drain(now, out);
+        }
+    }
+
+    /// A question by TCP, after an answer that was too long for a datagram: answered with what that one would have said, or with
+    /// what is true now.
+    pub fn ask_by_tcp(&mut self, from: SocketAddr, question: &Question) -> Option<Answer> {
+        self.counts.questions += 1;
+        let entry = self.services.get(&question.name.service)?.entries.get(&question.name.group)?;
+        // It comes from another port than its datagram, so it is known by its id.
+        let said = entry.askers.iter().filter_map(|asker| asker.again_for(question.family));
+        let reply = said.into_iter().find(|reply| reply.id == question.id).unwrap_or_else(|| Reply {
+            id: question.id,
+            family: question.family,
+            set: entry.current.set(question.family).clone(),
+            ttl: 0,
+        });
+        self.counts.answers += 1;
+        Some(answer(from, &question.name, reply))
+    }
+
+    /// Lets time pass. Answers when it wants to be called next, at the latest.
+    pub fn tick(&mut self, now: Duration, out: &mut Vec<Answer>) -> Duration {
+        self.drain(now, out);
+        self.check(now, out);
+        if self.next_sweep <= now {
+            self.next_sweep = now + SWEEP;
+            self.sweep(now, out);
+        }
+        let settles = self.on_the_way.front().map(|at| *at + self.pace.settle).filter(|_| !self.queue.is_empty());
+        let checks = self.checks.peek().map(|Reverse((at, ..))| *at);
+        [settles, checks].into_iter().flatten().fold(self.next_sweep, Duration::min).max(now)
+    }
+
+    /// Resolvers that first asked before `before` belong to workers that only finish their connections: they are told once more,
+    /// and then not for minutes.
+    pub fn retire(&mut self, now: Duration, before: Duration, out: &mut Vec<Answer>) {
+        let mut retired = Vec::new();
+        for (service, known) in &mut self.services {
+            for (group, entry) in &mut known.entries {
+                let (mut any, newest) = (false, entry.askers.iter().map(|asker| asker.first).max());
+                // The last one to come is never retired: without it nothing would reach NGINX.
+                for asker in entry.askers.iter_mut().filter(|a| a.first < before && Some(a.first) != newest) {
+                    any |= !std::mem::replace(&mut asker.retired, true);
+                }
+                if any {
+                    entry.tell_waiters();
+                    retired.push(ServerName { service: service.clone(), group: *group });
+                }
+            }
+        }
+        retired.iter().for_each(|name| self.answer(now, name, out));
+    }
+
+    /// Whether NGINX has applied what is true of a Service's names that it asks for.
+    pub fn is_current(&self, service: &ServiceKey) -> bool {
+        let entries = self.services.get(service).into_iter().flat_map(|known| known.entries.values());
+        entries.filter(|entry| entry.asked).all(Entry::is_current)
+    }
+
+    /// Whether NGINX has asked for a name.
+    pub fn was_asked(&self, name: &ServerName) -> bool {
+        let entry = self.services.get(&name.service).and_then(|known| known.entries.get(&name.group));
+        entry.is_some_and(|entry| entry.asked)
+    }
+
+    /// The questions that wait, with who asked them.
+    pub fn open_questions(&self) -> Vec<(SocketAddr, Question)> {
+        let mut questions = Vec::new();
+        for (service, known) in &self.services {
+            for (group, entry) in &known.entries {
+                let name = ServerName { service: service.clone(), group: *group };
+                for asker in entry.askers.iter().filter(|asker| !asker.retired) {
+                    let open = asker.open();
+                    questions
+                        .extend(open.map(|(id, family)| (asker.from, Question { id, name: name.clone(), family })));
+                }
+            }
+        }
+        questions
+    }
+
+    /// Makes `waiter` wait for what of these Services NGINX has not applied. A name that it has never asked for counts too.
+    pub fn await_all<'a>(&mut self, names: impl IntoIterator<Item = &'a ServerName>, waiter: &Arc<Waiter>) {
+        for name in names {
+            let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
+            if let Some(entry) = entry.filter(|entry| !entry.is_current()) {
+                waiter.one_more();
+                entry.waiters.push(waiter.clone());
+            }
+        }
+    }
+
+    /// Forgets that anybody waits with this waiter.
+    pub fn give_up(&mut self, waiter: &Arc<Waiter>) {
+        for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
+            entry.waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+        }
+    }
+
+    /// Those of `names` that NGINX has not applied.
+    pub fn behind<'a>(&self, names: impl IntoIterator<Item = &'a ServerName>) -> Vec<ServerName> {
+        let behind = |name: &&ServerName| {
+            let entry = self.services.get(&name.service).and_then(|known| known.entries.get(&name.group));
+            !entry.is_some_and(Entry::is_current)
+        };
+        names.into_iter().filter(behind).cloned().collect()
+    }
+
+    /// How things stand. Looks at every name.
+    pub fn standing(&self) -> Standing {
+        let mut standing = Standing { counts: self.counts, ..Standing::default() };
+        let known = self.services.values().filter(|service| service.generation.is_some());
+        for entry in known.flat_map(|known| known.entries.values()).filter(|entry| entry.asked) {
+            standing.names += 1;
+            standing.current += usize::from(entry.is_current());
+            standing.silent += usize::from(entry.askers.iter().all(|asker| asker.retired || is_deaf(asker)));
+        }
+        standing
+    }
+
+    /// The entry of a name that is asked for. A Service that is not known yet may become so: an adopted NGINX asks at once.
+    fn entry_asked_for(&mut self, name: &ServerName) -> Option<&mut Entry> {
+        if !self.services.contains_key(&name.service) {
+            if self.unknown >= MOST_UNKNOWN {
+                self.counts.dropped += 1;
+                return None;
+            }
+            self.services.insert(name.service.clone(), Service::default());
+        }
+        let service = self.services.get_mut(&name.service)?;
+        if !service.entries.contains_key(&name.group) {
+            if service.generation.is_none() {
+                self.unknown += 1;
+            } else if service.entries.len() >= usize::from(u16::MAX) {
+                self.counts.dropped += 1;
+                return None;
+            }
+            self.version += 1;
+            let nothing = current(&[], name.group.protocol, self.pace.immediate, self.version);
+            service.entries.insert(name.group, Entry::new(nothing));
+        }
+        service.entries.get_mut(&name.group)
+    }
+
+    /// Sends a name's answers that are due, if its Service is known and there is room on the way.
+    fn answer(&mut self, now: Duration, name: &ServerName, out: &mut Vec<Answer>) {
+        let Some(service) = self.services.get_mut(&name.service).filter(|known| known.generation.is_some()) else {
+            return;
+        };
+        let Some(entry) = service.entries.get_mut(&name.group) else { return };
+        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
+            self.on_the_way.pop_front();
+        }
+        let Entry { current, askers, queued, .. } = entry;
+        for asker in askers {
+            for reply in asker.due(current, now) {
+                if self.on_the_way.len() >= self.pace.burst {
+                    if !std::mem::replace(queued, true) {
+                        self.queue.push_back(name.clone());
+                    }
+                    return;
+                }
+                self.on_the_way.push_back(now);
+                self.counts.answers += 1;
+                if asker.answered(&reply, now) {
+                    self.checks.push(Reverse((now + self.pace.again, asker.from, name.clone())));
+                }
+                out.push(answer(asker.from, name, reply));
+            }
+        }
+    }
+
+    /// Sends what waited for room.
+    fn drain(&mut self, now: Duration, out: &mut Vec<Answer>) {
+        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
+            self.on_the_way.pop_front();
+        }
+        while self.on_the_way.len() < self.pace.burst {
+            let Some(name) = self.queue.pop_front() else { return };
+            if let Some(entry) = self.services.get_mut(&name.service).and_then(|s| s.entries.get_mut(&name.group)) {
+                entry.queued = false;
+            }
+            self.answer(now, &name, out);
+        }
+    }
+
+    /// Sends answers again that were not taken.
+    fn check(&mut self, now: Duration, out: &mut Vec<Answer>) {
+        while self.checks.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+            let Some(Reverse((_, from, name))) = self.checks.pop() else { return };
+            let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
+            let Some(entry) = entry else { continue };
+            let Some(asker) = entry.askers.iter_mut().find(|asker| asker.from == from) else { continue };
+            if asker.alone_until().is_some_and(|until| until <= now) {
+                self.answer(now, &name, out);
+                continue;
+            }
+            let Some((at, tries)) = asker.sent.filter(|_| !asker.retired) else { continue };
+            // One that was answered anew meanwhile has a check of its own.
+            if tries >= MOST_TRIES || at + self.pace.again * (1 << tries) > now {
+                continue;
+            }
+            asker.sent = Some((now, tries + 1));
+            for reply in asker.again() {
+                self.counts.answers += 1;
+                self.counts.repeated += 1;
+                out.push(answer(from, &name, reply));
+            }
+            self.checks.push(Reverse((now + self.pace.again * (1 << (tries + 1)), from, name)));
+            // Others may have taken theirs long ago.
+            entry.tell_waiters();
+        }
+    }
+
+    /// Lets go of those who are gone, and ends long waits.
+    fn sweep(&mut self, now: Duration, out: &mut Vec<Answer>) {
+        let mut long = Vec::new();
+        for (service, known) in &mut self.services {
+            for (group, entry) in &mut known.entries {
+                entry.askers.retain(|asker| asker.heard + if asker.retired { LONG_GONE } else { GONE } > now);
+                entry.tell_waiters();
+                let waits = |asker: &Asker| asker.open_since().is_some_and(|since| since + REFRESH <= now);
+                for asker in entry.askers.iter_mut().filter(|asker| waits(asker)) {
+                    asker.refresh();
+                    long.push(ServerName { service: service.clone(), group: *group });
+                }
+            }
+        }
+        let unknown = &mut self.unknown;
+        self.services.retain(|_, known| {
+            let keep = known.generation.is_some() || known.entries.values().any(|entry| !entry.askers.is_empty());
+            *unknown -= if keep { 0 } else { known.entries.len() };
+            keep
+        });
+        long.iter().for_each(|name| self.answer(now, name, out));
+    }
+}
+
+fn current(addresses: &[IpAddr], protocol: Protocol, immediate: bool, version: u64) -> Current {
+    if addresses.is_empty() && !immediate && protocol == Protocol::Tcp {
+        // An NGINX that is told of no address asks again after 11 seconds. A connection to this one fails at once, as one to no
+        // server would, and the next question comes after a second.
+        return Current::new(&[IpAddr::V4(Ipv4Addr::BROADCAST)], version);
+    }
+    Current::new(addresses, version)
+}
+
+fn answer(to: SocketAddr, name: &ServerName, reply: Reply) -> Answer {
+    let Reply { id, family, set, ttl } = reply;
+    Answer { to, question: Question { id, name: name.clone(), family }, addresses: set.addresses, ttl }
+}
