@@ -16,8 +16,13 @@ use crate::support::{Manifests, at, pods, pods_slice, servers, tcp_reaches, udp_
 const HELD: usize = 1_000;
 
 async fn start(manifests: &Manifests, home: &Scratch, nginx: Nginx, flags: &[&str]) -> Result<Lbex> {
-    let lbex =
-        manifests.lbex(nginx).args(flags).args(["--reload-interval=100ms", "--udp-idle-timeout=1s"]).prefix(&home.join("prefix")).start().await?;
+    let lbex = manifests
+        .lbex(nginx)
+        .args(flags)
+        .args(["--reload-interval=100ms", "--udp-idle-timeout=1s"])
+        .prefix(&home.join("prefix"))
+        .start()
+        .await?;
     lbex.wait_healthy().await?;
     // The first apply may well come after that: the NGINX that runs is healthy already.
     eventually("everything is applied", SOON, || async {
