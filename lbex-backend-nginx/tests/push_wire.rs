@@ -263,6 +263,23 @@ fn what_is_too_long_for_a_datagram_is_told_by_tcp() {
 }
 
 #[test]
+fn nothing_is_told_by_tcp_of_a_service_that_is_not_known_yet() {
+    let responder = Responder::open(&options()).expect("it opens");
+    let mut nginx = Resolver::new(responder.address());
+    let asked = nginx.ask(&name(0));
+    assert!(nginx.hears_nothing());
+    let bytes = question(asked[0], &name(0).to_string(), RecordType::A);
+    let length = u16::try_from(bytes.len()).expect("short").to_be_bytes();
+    let mut stream = TcpStream::connect(responder.address()).expect("connected");
+    stream.write_all(&[&length[..], &bytes].concat()).expect("sent");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    assert_eq!(stream.read(&mut [0; 64]).expect("its end"), 0, "as if there were no addresses");
+    set(&responder, 0, 1, &many(1000), None);
+    let mut stream = TcpStream::connect(responder.address()).expect("connected");
+    assert_eq!(by_tcp(&mut stream, asked[0], RecordType::A).addresses, many(1000));
+}
+
+#[test]
 fn connections_make_way_for_new_ones_and_those_of_garbage_end() {
     let responder = Responder::open(&options()).expect("it opens");
     set(&responder, 0, 1, &many(1000), None);

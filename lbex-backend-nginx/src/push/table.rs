@@ -276,7 +276,9 @@ impl Table {
     /// what is true now.
     pub fn ask_by_tcp(&mut self, from: SocketAddr, question: &Question) -> Option<Answer> {
         self.counts.questions += 1;
-        let entry = self.services.get(&question.name.service)?.entries.get(&question.name.group)?;
+        // One that is not known yet is not one without addresses; NGINX asks again after five seconds.
+        let service = self.services.get(&question.name.service).filter(|known| known.generation.is_some())?;
+        let entry = service.entries.get(&question.name.group)?;
         // It comes from another port than its datagram, so it is known by its id.
         let said = entry.askers.iter().filter_map(|asker| asker.again_for(question.family));
         let reply = said.into_iter().find(|reply| reply.id == question.id).unwrap_or_else(|| Reply {
