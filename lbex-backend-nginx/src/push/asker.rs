@@ -7,11 +7,14 @@
 //! Nothing is answered before both questions of a round are there: else nobody could tell whether the second one belongs to the
 //! same round. Where it does not come, an LBEX before this one has answered it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::Family;
+
+/// Stands for no address where an NGINX that is told of none would be slow to ask again: a connection to it fails at once.
+pub(super) const NO_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
 /// Addresses of one family, and which state of them this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,11 @@ impl Current {
             }
         }
         changed
+    }
+
+    /// Whether there is no address, or only that which stands for none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.iter().all(|set| set.addresses.iter().all(|address| *address == NO_SERVER))
     }
 
     pub(super) fn set(&self, family: Family) -> &Set {
