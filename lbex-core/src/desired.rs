@@ -227,6 +227,7 @@ impl Delta {
 
     /// Takes the changes of `done` out of this delta and answers them, in a delta of their own. Those that `earlier` has as well
     /// stay: they are to be done from where that begins.
+    #[must_use]
     pub fn take_out(&mut self, done: &BTreeSet<ServiceKey>, earlier: Option<&Delta>) -> Delta {
         let stays =
             |key: &ServiceKey| !done.contains(key) || earlier.is_some_and(|earlier| earlier.changes.contains_key(key));

@@ -199,6 +199,6 @@ pub struct EndpointList {
     pub key: EndpointListKey,
     /// The Service it belongs to (label `kubernetes.io/service-name`, or the object's own name).
     pub service: ServiceKey,
-    /// Its contents.
-    pub subsets: Vec<EndpointSubset>,
+    /// Its contents. Shared: a source that remembers what it reported needs no copy.
+    pub subsets: Arc<[EndpointSubset]>,
 }

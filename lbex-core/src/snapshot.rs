@@ -21,8 +21,8 @@ pub enum Change {
     Endpoints(EndpointList),
     /// An EndpointSlice or Endpoints object is gone.
     EndpointsGone(EndpointListKey),
-    /// The complete list of Services: whatever is not in it is gone.
-    AllServices(Vec<Service>),
+    /// The complete list of Services: whatever is not in it is gone. Shared, as [`EndpointList::subsets`] are.
+    AllServices(Vec<Arc<Service>>),
     /// The complete list of Nodes.
     AllNodes(Vec<Node>),
     /// The complete list of endpoint objects of one API.
@@ -46,7 +46,7 @@ pub struct Snapshot {
     services: BTreeMap<ServiceKey, Arc<Service>>,
     nodes: BTreeMap<Arc<str>, Node>,
     nodes_ready: usize,
-    lists: BTreeMap<ServiceKey, BTreeMap<EndpointListKey, Vec<EndpointSubset>>>,
+    lists: BTreeMap<ServiceKey, BTreeMap<EndpointListKey, Arc<[EndpointSubset]>>>,
     list_owner: BTreeMap<EndpointListKey, ServiceKey>,
 }
 
@@ -55,7 +55,7 @@ impl Snapshot {
     pub fn apply(&mut self, change: Change) -> Touched {
         let mut touched = Touched::default();
         match change {
-            Change::Service(service) => self.set_service(*service, &mut touched),
+            Change::Service(service) => self.set_service(Arc::from(service), &mut touched),
             Change::ServiceGone(key) => self.remove_service(&key, &mut touched),
             Change::Node(node) => self.set_node(node, &mut touched),
             Change::NodeGone(name) => self.remove_node(&name, &mut touched),
@@ -115,14 +115,15 @@ impl Snapshot {
         // Keys are ordered by API, slices first: the first key says whether there are slices.
         let api = lists.and_then(|l| l.keys().next()).map(|key| key.api);
         let of_api = lists.into_iter().flatten().filter(move |(key, _)| Some(key.api) == api);
-        of_api.flat_map(|(_, subsets)| subsets)
+        of_api.flat_map(|(_, subsets)| subsets.iter())
     }
 
-    fn set_service(&mut self, service: Service, touched: &mut Touched) {
-        if self.services.get(&service.key).is_none_or(|old| **old != service) {
+    fn set_service(&mut self, service: Arc<Service>, touched: &mut Touched) {
+        if self.services.get(&service.key).is_none_or(|old| *old != service) {
             touched.services.insert(service.key.clone());
-            self.services.insert(service.key.clone(), Arc::new(service));
         }
+        // One that is the same replaces the old one too: the source may remember the new one, and shares it.
+        self.services.insert(service.key.clone(), service);
     }
 
     fn remove_service(&mut self, key: &ServiceKey, touched: &mut Touched) {
@@ -151,7 +152,11 @@ impl Snapshot {
     fn set_list(&mut self, list: EndpointList, touched: &mut Touched) {
         let EndpointList { key, service, subsets } = list;
         let same_owner = self.list_owner.get(&key) == Some(&service);
-        if same_owner && self.lists.get(&service).and_then(|l| l.get(&key)) == Some(&subsets) {
+        if same_owner && let Some(old) = self.lists.get_mut(&service).and_then(|lists| lists.get_mut(&key)) {
+            if *old != subsets {
+                touched.endpoints.insert(service);
+            }
+            *old = subsets;
             return;
         }
         if !same_owner {

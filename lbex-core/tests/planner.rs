@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use lbex_core::desired::{Delta, DesiredState};
 use lbex_core::intent::{Destination, Intent, NodeSet, UpstreamType};
@@ -152,7 +153,7 @@ fn list(n: u8, owner: u8, api: EndpointsApi, endpoints: &[(u8, u8)]) -> Endpoint
     };
     let ports = vec![EndpointPort { name: "".into(), protocol: Some(Protocol::Tcp), port: 80 }];
     let subset = EndpointSubset { ports, endpoints: endpoints.iter().map(endpoint).collect() };
-    EndpointList { key: list_key(n, api), service: key(owner), subsets: vec![subset] }
+    EndpointList { key: list_key(n, api), service: key(owner), subsets: [subset].into() }
 }
 
 fn list_key(n: u8, api: EndpointsApi) -> EndpointListKey {
@@ -202,7 +203,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (0u8..4).prop_map(|n| Change::NodeGone(format!("n{n}").into())),
         4 => any_list().prop_map(Change::Endpoints),
         2 => (0u8..6, any_api()).prop_map(|(n, api)| Change::EndpointsGone(list_key(n, api))),
-        1 => prop::collection::vec(any_service(), 0..6).prop_map(Change::AllServices),
+        1 => prop::collection::vec(any_service().prop_map(Arc::new), 0..6).prop_map(Change::AllServices),
         1 => prop::collection::vec((0u8..4, any::<bool>()), 0..4)
             .prop_map(|all| Change::AllNodes(all.into_iter().map(|(n, ready)| node(n, ready)).collect())),
         1 => (any_api(), prop::collection::vec(any_list(), 0..4)).prop_map(|(api, mut all)| {

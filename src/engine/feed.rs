@@ -39,9 +39,8 @@ impl Feed {
     pub(super) fn resume(&mut self) {
         let Stage::Waiting(saved) = &mut self.stage else { return };
         let Some(saved) = saved.take() else { return };
+        self.last_good.resumed(&saved);
         self.submit(DesiredState::default().changes_to(&saved));
-        // What was read need not be written.
-        self.last_good.holds(self.generation);
         self.stage = Stage::Resumed(saved);
     }
 
@@ -71,8 +70,13 @@ impl Feed {
     }
 
     /// The data plane confirmed this generation.
-    pub(super) fn confirmed(&self, generation: u64) {
-        self.last_good.confirmed(generation);
+    pub(super) fn applied(&self, generation: u64) {
+        self.last_good.applied(generation);
+    }
+
+    /// The data plane took these changes of servers.
+    pub(super) fn pushed(&self, pushed: &Delta) {
+        self.last_good.pushed(pushed);
     }
 
     /// Whether the keeper's task is gone.
@@ -96,7 +100,7 @@ impl Feed {
         let from = self.generation;
         self.generation += u64::from(!changes.is_empty());
         let delta = Delta { from, to: self.generation, changes };
-        self.last_good.submitted(delta.clone());
+        self.last_good.submitted(&delta);
         self.driver.submit(delta);
     }
 }

@@ -71,6 +71,7 @@ impl Engine {
     pub async fn run(self, stop: CancellationToken) -> Ended {
         let Self { mut planner, mut source, backend, pace, saved, last_good, health, metrics } = self;
         let mut problems = ProblemLog::new(metrics.clone());
+        saved.as_ref().inspect(|last_good| backend.remember(last_good));
         let driver = Driver::start(backend.clone(), pace, metrics.clone());
         let look_now = Arc::new(Notify::new());
         let (tell, mut seen) = watch::channel(None);
@@ -183,11 +184,10 @@ fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, 
     match progress {
         Progress::Applied(report) => {
             problems.reported(&report.refused);
-            feed.confirmed(report.generation);
+            feed.applied(report.generation);
             health.set_ready(true, "");
         }
-        Progress::Pushed(Some(generation)) => feed.confirmed(generation),
-        Progress::Pushed(None) => {}
+        Progress::Pushed(pushed) => feed.pushed(&pushed),
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
 }

@@ -354,3 +354,22 @@ async fn only_what_was_confirmed_is_saved() {
     assert_eq!(running.file.read().unwrap().unwrap().desired.services, planned(&[("web", 80)]).services);
     running.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_were_pushed_are_saved_without_an_apply() {
+    let running = Running::start(Scripted { live_servers: true, ..Scripted::new() });
+    let Change::Service(mut web) = service("web", 80) else { panic!() };
+    web.annotations.insert("loadbalancer.lbex/node-set".into(), "all".into());
+    let lists = lists(&[]).into_iter().chain([Change::Service(web)]).collect();
+    running.send(SourceEvent::Changes(lists)).await;
+    running.send(SourceEvent::Synced).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let before = running.file.read().unwrap().unwrap().desired;
+    running.send(SourceEvent::Changes(vec![Change::AllNodes(Vec::new())])).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let after = running.file.read().unwrap().unwrap().desired;
+    assert_eq!(running.backend.calls().len(), 1, "by a push");
+    let changes = before.changes_to(&after);
+    assert!(changes.len() == 1 && changes.values().all(lbex_core::desired::ServiceChange::servers_only), "{changes:?}");
+    running.end().await;
+}

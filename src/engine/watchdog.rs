@@ -57,6 +57,7 @@ pub(super) fn start(
                 }
             };
             health.set_proxy(healthy, detail);
+            tell.send_replace(Some(healthy));
             if steps.seen(in_step, Instant::now()) {
                 nudge.again();
             }

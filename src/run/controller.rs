@@ -54,11 +54,10 @@ pub async fn controller(
         commit: COMMIT.unwrap_or("unknown").to_owned(),
         backend: capabilities.description.clone(),
     }));
-    let own_ports: Vec<Reserved> = reserved(&admin).into_iter().chain(backend.reserved()).collect();
+    let mut planning = PlanSettings { capabilities, ..settings.planning.clone() };
+    planning.reserved.extend(reserved(&admin).into_iter().chain(backend.reserved()));
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
-    let mut planning = PlanSettings { capabilities, ..settings.planning.clone() };
-    planning.reserved.extend(own_ports);
 
     let Some((engine, source)) = begin(&settings, planning, backend.clone(), health, metrics, &stop).await? else {
         return Ok(());

@@ -1,6 +1,5 @@
 //! Keeps the file up to date with what the data plane confirmed, at a bounded cost, in a task of its own.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::known::Known;
 use super::{SavedState, Scope, StateFile};
 use crate::publish::Metrics;
 
@@ -27,9 +27,6 @@ const REMIND: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(30);
 /// How long the last write may take when LBEX ends.
 const FINISH: Duration = Duration::from_secs(2);
-/// How many changes may wait to be confirmed one delta by one; beyond, deltas are joined.
-const WAITING_CHANGES: usize = 20_000;
-
 /// The last good state, in memory and on disk. Follows the deltas that the engine hands over; what is confirmed of them is saved
 /// within a second, or less often where writing takes long.
 #[derive(Debug)]
@@ -40,28 +37,40 @@ pub struct LastGood {
 
 #[derive(Debug, Default)]
 struct Shared {
-    known: Mutex<Known>,
+    contents: Mutex<Contents>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// What the data plane confirmed.
-    confirmed: DesiredState,
-    /// Whether it confirmed anything.
-    any: bool,
-    /// Handed over and not confirmed yet, in order.
-    waiting: VecDeque<Delta>,
-    changes: usize,
-    /// The generation that the file holds.
+struct Contents {
+    known: Known,
+    /// The revision that the file holds.
     saved: Option<u64>,
     finish: bool,
 }
 
+impl Contents {
+    fn is_unsaved(&self) -> bool {
+        self.known.revision() > 0 && self.saved != Some(self.known.revision())
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         // A panic ends LBEX; what it left is not saved.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known, and wakes the task where that leaves something to save.
+    fn change(&self, change: impl FnOnce(&mut Contents)) {
+        let unsaved = {
+            let mut contents = self.lock();
+            change(&mut contents);
+            contents.is_unsaved()
+        };
+        if unsaved {
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -73,40 +82,27 @@ impl LastGood {
         Self { shared, task: tokio::spawn(writer.run()) }
     }
 
-    /// This delta is being applied. Each begins where the one before ends; the first at 0.
-    pub fn submitted(&self, delta: Delta) {
-        let mut known = self.shared.lock();
-        let known = &mut *known;
-        match known.waiting.back_mut() {
-            Some(last) if known.changes + delta.changes.len() > WAITING_CHANGES => {
-                known.changes -= last.changes.len();
-                last.merge(delta);
-                known.changes += last.changes.len();
-            }
-            _ => {
-                known.changes += delta.changes.len();
-                known.waiting.push_back(delta);
-            }
-        }
+    /// What is handed over first is what the file holds: it need not be written for that.
+    pub fn resumed(&self, state: &DesiredState) {
+        self.shared.change(|contents| {
+            contents.known.resumed(state);
+            contents.saved = Some(contents.known.revision());
+        });
     }
 
-    /// The file holds what this generation is: it need not be written for that.
-    pub fn holds(&self, generation: u64) {
-        self.shared.lock().saved = Some(generation);
+    /// This delta is on its way to the proxy. Each begins where the one before ends; the first at 0.
+    pub fn submitted(&self, delta: &Delta) {
+        self.shared.change(|contents| contents.known.submitted(delta));
     }
 
     /// The data plane confirmed everything up to this generation.
-    pub fn confirmed(&self, generation: u64) {
-        let mut known = self.shared.lock();
-        known.any = true;
-        while known.waiting.front().is_some_and(|delta| delta.to <= generation) {
-            let Some(delta) = known.waiting.pop_front() else { break };
-            known.changes -= delta.changes.len();
-            known.confirmed.advance(&delta);
-        }
-        if known.saved != Some(known.confirmed.generation) {
-            self.shared.wake.notify_one();
-        }
+    pub fn applied(&self, generation: u64) {
+        self.shared.change(|contents| contents.known.applied(generation));
+    }
+
+    /// The data plane took these changes of servers, whatever else it has not confirmed.
+    pub fn pushed(&self, pushed: &Delta) {
+        self.shared.change(|contents| contents.known.pushed(pushed));
     }
 
     /// Whether the task is gone, which it never should be.
@@ -114,7 +110,7 @@ impl LastGood {
         self.task.is_finished()
     }
 
-    /// Writes what is not saved yet, for [`FINISH`] at the most, and ends.
+    /// Writes what is not saved yet, for two seconds at the most, and ends.
     pub async fn finish(mut self) {
         self.shared.lock().finish = true;
         self.shared.wake.notify_one();
@@ -146,8 +142,8 @@ impl Writer {
         let mut earliest = Instant::now();
         loop {
             let (unsaved, finish) = self.look(earliest <= Instant::now());
-            if let Some(state) = unsaved {
-                earliest = self.save(state).await;
+            if let Some((state, revision)) = unsaved {
+                earliest = self.save(state, revision).await;
             }
             if finish {
                 return;
@@ -161,11 +157,11 @@ impl Writer {
         }
     }
 
-    /// What is to be written now, and whether LBEX ends.
-    fn look(&self, due: bool) -> (Option<DesiredState>, bool) {
-        let known = self.shared.lock();
-        let now = known.is_unsaved() && (due || known.finish);
-        (now.then(|| known.confirmed.clone()), known.finish)
+    /// What is to be written now, with its revision, and whether LBEX ends.
+    fn look(&self, due: bool) -> (Option<(DesiredState, u64)>, bool) {
+        let contents = self.shared.lock();
+        let now = contents.is_unsaved() && (due || contents.finish);
+        (now.then(|| (contents.known.confirmed(), contents.known.revision())), contents.finish)
     }
 
     /// Has the file written again if it is gone.
@@ -178,8 +174,8 @@ impl Writer {
     }
 
     /// Writes, and says when the next write may be.
-    async fn save(&mut self, desired: DesiredState) -> Instant {
-        let (begin, generation) = (Instant::now(), desired.generation);
+    async fn save(&mut self, desired: DesiredState, revision: u64) -> Instant {
+        let begin = Instant::now();
         let saved = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
         let state = SavedState { lbex: env!("CARGO_PKG_VERSION").to_owned(), saved, cluster, scope, desired };
@@ -188,12 +184,12 @@ impl Writer {
         let took = begin.elapsed();
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => {
-                self.shared.lock().saved = Some(generation);
+                self.shared.lock().saved = Some(revision);
                 self.metrics.last_good_saved();
                 if let Some(failing) = self.failing.take() {
                     tracing::info!("the last good state is saved again, after {} s", failing.since.elapsed().as_secs());
                 }
-                tracing::debug!("saved the last good state (generation {generation}) in {took:?}");
+                tracing::debug!("saved the last good state (revision {revision}) in {took:?}");
                 Instant::now() + (took * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE)
             }
             Err(error) => {
@@ -216,11 +212,5 @@ impl Writer {
                 self.file.path().display()
             );
         }
-    }
-}
-
-impl Known {
-    fn is_unsaved(&self) -> bool {
-        self.any && self.saved != Some(self.confirmed.generation)
     }
 }

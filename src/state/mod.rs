@@ -11,6 +11,7 @@
 mod file;
 mod fit;
 mod keeper;
+mod known;
 mod load;
 mod saved;
 mod scope;

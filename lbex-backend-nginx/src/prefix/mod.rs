@@ -78,6 +78,11 @@ impl Layout {
         self.root.join("run/generation.sock")
     }
 
+    /// `run/known`: which NGINX served when LBEX last looked.
+    pub fn known_master(&self) -> PathBuf {
+        self.root.join("run/known")
+    }
+
     /// `run/questions`: what NGINX has asked an LBEX that ended.
     pub fn questions(&self) -> PathBuf {
         self.root.join("run/questions")

@@ -40,8 +40,6 @@ pub(super) struct Work {
     /// The apply in progress.
     applying: Option<BoxFuture<'static, Done>>,
     pushes: FuturesUnordered<BoxFuture<'static, Taken>>,
-    /// The generations that the pushes which are awaited lead to.
-    awaited: BTreeSet<u64>,
     /// When the last reload, or the last attempt that failed, began.
     last_reload: Option<Instant>,
     pause: Pause,
@@ -78,7 +76,6 @@ impl Work {
             wanted: Wanted::default(),
             applying: None,
             pushes: FuturesUnordered::new(),
-            awaited: BTreeSet::new(),
             last_reload: None,
             pause: Pause::default(),
             finish: false,
@@ -131,7 +128,6 @@ impl Work {
         if !push.services.is_empty() {
             let (begin, taken) = (Instant::now(), push.taken);
             let pushed = delta.take_out(&push.services, self.unapplied.as_ref());
-            self.awaited.insert(pushed.to);
             self.pushes.push(Box::pin(async move { (begin, pushed, taken.await) }));
         }
         self.wanted.changed |= !delta.is_empty() || self.unapplied.is_none();
@@ -204,14 +200,10 @@ impl Work {
 
     async fn pushed(&mut self, (begin, pushed, late): Taken) {
         let took = begin.elapsed();
-        self.awaited.remove(&pushed.to);
         self.metrics.pushed(&pushed, late.len(), took);
         if late.is_empty() {
             tracing::debug!("servers of {} Service(s) changed without a reload, in {took:?}", pushed.changes.len());
-            let open = self.unapplied.as_ref().is_some_and(|delta| !delta.is_empty());
-            let all_applied = self.applying.is_none() && !self.wanted.changed && !open;
-            let confirmed = self.awaited.first().map_or(self.desired.generation, |first| first - 1);
-            tell(&self.progress, Progress::Pushed(all_applied.then_some(confirmed))).await;
+            tell(&self.progress, Progress::Pushed(pushed)).await;
             return;
         }
         let some: Vec<String> = late.iter().take(5).map(ToString::to_string).collect();

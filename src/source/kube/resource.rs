@@ -152,7 +152,7 @@ impl Resource {
         let (mut services, mut nodes, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         for object in objects {
             match object {
-                Object::Service(service) => services.push(*service),
+                Object::Service(service) => services.push(Arc::from(service)),
                 Object::Node(node) => nodes.push(node),
                 Object::Endpoints(list) => lists.push(list),
             }
@@ -271,7 +271,7 @@ pub(super) struct Names {
 impl Names {
     fn share(&mut self, list: &mut EndpointList) {
         self.one(&mut list.key.namespace);
-        for subset in &mut list.subsets {
+        for subset in Arc::make_mut(&mut list.subsets) {
             subset.ports.iter_mut().for_each(|port| self.one(&mut port.name));
             subset.endpoints.iter_mut().filter_map(|e| e.node.as_mut()).for_each(|node| self.one(node));
         }

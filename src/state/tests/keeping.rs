@@ -35,8 +35,8 @@ async fn the_first_at_once_then_once_a_second_and_the_last_at_the_end() {
     let (file, last_good, _) = start(&prefix);
     let mut seen = Vec::new();
     for n in 1..=100 {
-        last_good.submitted(delta(n));
-        last_good.confirmed(n);
+        last_good.submitted(&delta(n));
+        last_good.applied(n);
         sleep(Duration::from_millis(100)).await;
         seen.push(server_in(&file).unwrap());
     }
@@ -52,10 +52,10 @@ async fn the_first_at_once_then_once_a_second_and_the_last_at_the_end() {
 async fn what_is_not_confirmed_is_not_written() {
     let prefix = tempfile::tempdir().unwrap();
     let (file, last_good, _) = start(&prefix);
-    (1..=3).for_each(|n| last_good.submitted(delta(n)));
+    (1..=3).for_each(|n| last_good.submitted(&delta(n)));
     sleep(Duration::from_secs(10)).await;
     assert!(file.read().unwrap().is_none());
-    last_good.confirmed(2);
+    last_good.applied(2);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(server_in(&file), Some(2));
     last_good.finish().await;
@@ -66,16 +66,18 @@ async fn what_is_not_confirmed_is_not_written() {
 async fn what_the_file_holds_is_not_written_again_and_nothing_to_serve_is_written_once() {
     let prefix = tempfile::tempdir().unwrap();
     let (file, last_good, _) = start(&prefix);
-    last_good.submitted(delta(1));
-    last_good.holds(1);
-    last_good.confirmed(1);
+    let mut state = DesiredState::default();
+    state.advance(&delta(1));
+    last_good.resumed(&state);
+    last_good.submitted(&delta(1));
+    last_good.applied(1);
     sleep(Duration::from_secs(10)).await;
     last_good.finish().await;
     assert!(!file.path().exists());
 
     let (file, last_good, _) = start(&prefix);
-    last_good.submitted(Delta::default());
-    last_good.confirmed(0);
+    last_good.submitted(&Delta::default());
+    last_good.applied(0);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(file.read().unwrap().unwrap().desired, DesiredState::default());
     last_good.finish().await;
@@ -87,8 +89,8 @@ async fn a_disk_that_fails_is_counted_and_written_when_it_recovers() {
     // No folder can be made where a file is.
     std::fs::write(prefix.path().join("state"), "").unwrap();
     let (file, last_good, metrics) = start(&prefix);
-    last_good.submitted(delta(1));
-    last_good.confirmed(1);
+    last_good.submitted(&delta(1));
+    last_good.applied(1);
     sleep(Duration::from_secs(60)).await;
     let failures = value(&metrics, "lbex_last_good_failures_total");
     assert!((2.0..20.0).contains(&failures), "again, but not all the time: {failures}");
@@ -102,8 +104,8 @@ async fn a_disk_that_fails_is_counted_and_written_when_it_recovers() {
 async fn a_file_that_somebody_removes_is_written_again() {
     let prefix = tempfile::tempdir().unwrap();
     let (file, last_good, _) = start(&prefix);
-    last_good.submitted(delta(1));
-    last_good.confirmed(1);
+    last_good.submitted(&delta(1));
+    last_good.applied(1);
     sleep(Duration::from_secs(60)).await;
     std::fs::remove_dir_all(prefix.path().join("state")).unwrap();
     sleep(Duration::from_secs(60)).await;
@@ -111,15 +113,44 @@ async fn a_file_that_somebody_removes_is_written_again() {
     last_good.finish().await;
 }
 
+/// Whether each delta is confirmed by a push, and what the file holds then, by the server's last number.
 #[tokio::test(start_paused = true)]
-async fn changes_that_wait_for_long_are_joined() {
+async fn pushes_count_before_and_beside_an_apply_and_not_where_more_than_servers_waits() {
     let prefix = tempfile::tempdir().unwrap();
     let (file, last_good, _) = start(&prefix);
-    for n in 1..=50_000 {
-        last_good.submitted(Delta { from: n - 1, to: n, ..delta(n % 200 + 1) });
-    }
-    last_good.confirmed(50_000);
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(server_in(&file), Some(1));
+    last_good.submitted(&delta(1));
+    last_good.pushed(&delta(1));
+    sleep(Duration::from_secs(10)).await;
+    assert!(file.read().unwrap().is_none(), "the Service itself waits for an apply");
+    last_good.submitted(&delta(2));
+    last_good.pushed(&delta(2));
+    sleep(Duration::from_secs(10)).await;
+    assert!(file.read().unwrap().is_none(), "its servers too");
+    last_good.applied(1);
+    last_good.submitted(&delta(3));
+    last_good.submitted(&delta(4));
+    last_good.pushed(&delta(3));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(server_in(&file), Some(3));
+    // An apply that began before, and a push that was overtaken.
+    last_good.applied(2);
+    last_good.pushed(&delta(2));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(server_in(&file), Some(3));
+    last_good.pushed(&delta(4));
     last_good.finish().await;
+    assert_eq!(server_in(&file), Some(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_wait_for_long_are_joined_and_none_is_lost() {
+    let prefix = tempfile::tempdir().unwrap();
+    let (file, last_good, _) = start(&prefix);
+    (1..=200).for_each(|n| last_good.submitted(&delta(n)));
+    last_good.applied(100);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(server_in(&file), Some(7), "what is known one by one");
+    last_good.applied(200);
+    last_good.finish().await;
+    assert_eq!(server_in(&file), Some(200));
 }

@@ -16,6 +16,7 @@
 //! | [`wait`] | the one place that polls |
 //! | [`ports`] | ports that are free and stay so |
 //! | [`programs`] | where `tests/tools/install.sh` put what tests need |
+//! | [`tls`] | certificates that are good or bad as wanted, and servers that speak TLS with them |
 //! | [`http`] | GET and POST without a client library |
 //!
 //! **Nothing is left behind.** Each program runs below a small shell that waits for the end of its
@@ -51,6 +52,7 @@ pub mod objects;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod tls;
 pub mod wait;
 
 mod scratch;

@@ -92,6 +92,11 @@ async fn serves_without_its_source(nginx: Nginx) -> Result<()> {
     for process in world.lbex.nginx_processes() {
         kill_hard(process.pid)?;
     }
+    eventually("NGINX is started again, wholly", SOON, || async {
+        ensure!(applies(&world.lbex, "started").await? > 1.5);
+        Ok(())
+    })
+    .await?;
     tcp_reaches(at(ports[0]), &["a", "b"]).await?;
     world.lbex.kill().await?;
     let pids = world.nginx_pids();
@@ -138,6 +143,53 @@ async fn catches_up(nginx: Nginx) -> Result<()> {
     connection.say("still here").await?;
     world.wait_applied().await?;
     assert!(applies(&world.lbex, "reloaded").await? < 2.5, "one for what differs, one for the put if it came apart");
+    Ok(())
+}
+
+/// Somebody restarts NGINX while LBEX is away, and LBEX comes back without its source: an NGINX that has to ask for its endpoints gets
+/// the last good ones. One that goes on as it was is not told anything older than what it has.
+#[tokio::test]
+async fn an_nginx_that_was_restarted_meanwhile_gets_the_last_good_endpoints() -> Result<()> {
+    let (port, servers) = (free_ports(1)?[0], servers(2)?);
+    let (web, slice) = (pods("web", port), pods_slice("web", &servers));
+    let mut world = World::start(Nginx::Embedded, [&web as _, &slice as _]).await?;
+    saved(&world.lbex, &["web"]).await?;
+    world.lbex.kill().await?;
+    let folder = unmount(&world.manifests)?;
+
+    world.lbex.start_again()?;
+    ready(&world.lbex).await?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    assert!(applies(&world.lbex, "started").await? < 0.5);
+    assert_eq!(
+        world.lbex.metric("lbex_push_names", &[("state", "current")]).await?,
+        Some(0.0),
+        "it has nothing to say"
+    );
+    world.lbex.kill().await?;
+
+    // As an operator, or a supervisor, would.
+    let prefix = world.lbex.prefix().to_owned();
+    let nginx = async |arguments: &[&str]| {
+        let mut nginx = tokio::process::Command::new(prefix.join("bin/nginx"));
+        nginx.arg("-p").arg(&prefix).args(["-c", "conf/nginx.conf"]).args(arguments).current_dir(&prefix);
+        let status = nginx.status().await?;
+        ensure!(status.success(), "nginx {arguments:?}: {status}");
+        Ok(())
+    };
+    nginx(&["-s", "stop"]).await?;
+    eventually("NGINX is gone", SOON, || async {
+        let left = world.lbex.nginx_processes();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await?;
+    nginx(&[]).await?;
+    world.lbex.start_again()?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    ready(&world.lbex).await?;
+    assert!(applies(&world.lbex, "started").await? < 0.5, "it is the one that was started by hand");
+    std::fs::rename(&folder, world.manifests.path())?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod connecting;
 mod following;
 mod server;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

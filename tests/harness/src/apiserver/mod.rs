@@ -25,6 +25,8 @@ use tokio::sync::OnceCell;
 pub use access::{Access, KubectlProxy};
 pub use options::Builder;
 
+pub(crate) use pki::ca_params;
+
 use crate::ports::{Lock, free_port};
 use crate::process::Process;
 use crate::wait::eventually;
