@@ -265,13 +265,16 @@ impl Table {
         self.counts.questions += 1;
         let Some(entry) = self.entry_asked_for(&question.name) else { return };
         let asker = entry.asker(from, now);
+        let was_told = asker.sent.is_some();
         let heard = asker.hear(question.family, question.id, now);
         let alone = asker.alone_until().filter(|_| heard == Heard::NewRound);
         let again = asker.again_for(question.family).filter(|_| heard == Heard::Unanswered);
         if heard == Heard::NewRound {
             entry.tell_waiters();
-            // NGINX reads on: what was sent before was taken in.
-            self.on_the_way.drain(..self.on_the_way.len().min(2));
+            if was_told {
+                // NGINX reads on: what was sent before was taken in.
+                self.on_the_way.drain(..self.on_the_way.len().min(2));
+            }
         }
         if let Some(reply) = again {
             self.counts.answers += 1;
@@ -291,7 +294,9 @@ impl Table {
     /// what is true now.
     pub fn ask_by_tcp(&mut self, from: SocketAddr, question: &Question) -> Option<Answer> {
         self.counts.questions += 1;
-        let entry = self.services.get(&question.name.service)?.entries.get(&question.name.group)?;
+        // One that is not known yet is not one without addresses; NGINX asks again after five seconds.
+        let service = self.services.get(&question.name.service).filter(|known| known.generation.is_some())?;
+        let entry = service.entries.get(&question.name.group)?;
         // It comes from another port than its datagram, so it is known by its id.
         let said = entry.askers.iter().filter_map(|asker| asker.again_for(question.family));
         let reply = said.into_iter().find(|reply| reply.id == question.id).unwrap_or_else(|| Reply {
@@ -312,8 +317,9 @@ impl Table {
             self.next_sweep = now + SWEEP;
             self.sweep(now, out);
         }
-        let settles = self.on_the_way.front().map(|at| *at + self.pace.settle).filter(|_| !self.queue.is_empty());
-        let checks = self.checks.peek().map(|Reverse((at, ..))| *at);
+        let full = self.on_the_way.front().map(|at| *at + self.pace.settle).filter(|_| !self.has_room(now));
+        let settles = full.filter(|_| !self.queue.is_empty());
+        let checks = self.checks.peek().map(|Reverse((at, ..))| full.map_or(*at, |full| full.max(*at)));
         [settles, checks].into_iter().flatten().fold(self.next_sweep, Duration::min).max(now)
     }
 
@@ -437,15 +443,21 @@ impl Table {
         service.entries.get_mut(&name.group)
     }
 
+    /// Whether NGINX's socket has room for one more answer.
+    fn has_room(&mut self, now: Duration) -> bool {
+        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
+            self.on_the_way.pop_front();
+        }
+        self.on_the_way.len() < self.pace.burst
+    }
+
     /// Sends a name's answers that are due, if its Service is known and there is room on the way.
     fn answer(&mut self, now: Duration, name: &ServerName, out: &mut Vec<Answer>) {
+        self.has_room(now);
         let Some(service) = self.services.get_mut(&name.service).filter(|known| known.generation.is_some()) else {
             return;
         };
         let Some(entry) = service.entries.get_mut(&name.group) else { return };
-        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
-            self.on_the_way.pop_front();
-        }
         let Entry { current, askers, queued, .. } = entry;
         for asker in askers {
             for reply in asker.due(current, now) {
@@ -467,10 +479,7 @@ impl Table {
 
     /// Sends what waited for room.
     fn drain(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
-            self.on_the_way.pop_front();
-        }
-        while self.on_the_way.len() < self.pace.burst {
+        while self.has_room(now) {
             let Some(name) = self.queue.pop_front() else { return };
             if let Some(entry) = self.services.get_mut(&name.service).and_then(|s| s.entries.get_mut(&name.group)) {
                 entry.queued = false;
@@ -481,7 +490,7 @@ impl Table {
 
     /// Sends answers again that were not taken.
     fn check(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        while self.checks.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+        while self.has_room(now) && self.checks.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
             let Some(Reverse((_, from, name))) = self.checks.pop() else { return };
             let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
             let Some(entry) = entry else { continue };
@@ -498,6 +507,7 @@ impl Table {
             asker.sent = Some((now, tries + 1));
             self.doubted.insert(from);
             for reply in asker.again() {
+                self.on_the_way.push_back(now);
                 self.counts.answers += 1;
                 self.counts.repeated += 1;
                 out.push(answer(from, &name, reply));

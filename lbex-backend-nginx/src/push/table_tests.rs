@@ -139,6 +139,34 @@ fn names_that_are_not_known_have_a_bound_within_one_service_too() {
 }
 
 #[test]
+fn many_answers_and_those_that_come_again_leave_room_for_each_other() {
+    const NAMES: u16 = 1000;
+    let pace = Pace::new(true);
+    let mut world = World { table: Table::new(pace), ..World::new(true) };
+    let groups = (1..=NAMES).map(|port| (group(port), vec![IpAddr::from([10, 0, 0, 1])])).collect();
+    world.table.set(world.now, &service(), 1, &groups, None, &mut Vec::new());
+    let mut answers = 0;
+    for port in 1..=NAMES {
+        answers += world.ask(1000, port).len();
+    }
+    assert_eq!(answers, pace.burst, "the others wait for room");
+    // Nobody says that any has arrived.
+    let (mut sent, mut again) = (Vec::new(), 0);
+    for tick in 0..10_000 {
+        // Once it has no turn for a while, so that all is due at the same time.
+        world.now += Duration::from_millis(if tick == 80 { 1000 } else { 1 });
+        let mut out = Vec::new();
+        world.table.tick(world.now, &mut out);
+        again += out.len();
+        sent.push(out.len());
+        let at_once: usize = sent.iter().rev().take(3).sum();
+        assert!(at_once <= pace.burst + 1, "{at_once} answers within three milliseconds");
+    }
+    // Each once, and six times more.
+    assert_eq!(answers + again, 2 * usize::from(NAMES) * 7);
+}
+
+#[test]
 fn a_change_is_taken_although_the_next_one_came_meanwhile() {
     let mut world = World::new(false);
     let address = |number: u8| IpAddr::from([10, 0, 0, number]);
