@@ -6,9 +6,11 @@
 pub mod admin;
 pub mod cli;
 pub mod engine;
+pub mod host;
 pub mod logging;
 pub mod publish;
 pub mod registry;
 pub mod run;
 pub mod settings;
 pub mod source;
+pub mod state;

@@ -1,8 +1,10 @@
 //! Puts the parts together: the controller, `lbex render`, `lbex validate`.
 
 mod controller;
+mod release;
 mod render;
 mod shutdown;
+mod supervise;
 mod validate;
 
 use std::future::Future;
@@ -10,7 +12,6 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lbex_core::backend::Capabilities;
 use lbex_core::planner::Rules;
 use lbex_core::settings::PlanSettings;
 
@@ -88,12 +89,8 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// What planning goes by.
-fn rules(planning: PlanSettings, selection: &SelectionSettings, capabilities: Capabilities) -> Rules {
-    Rules {
-        settings: PlanSettings { capabilities, ..planning },
-        selector: Box::new(selection.selector()),
-        resolvers: lbex_upstream::standard(),
-    }
+fn rules(settings: PlanSettings, selection: &SelectionSettings) -> Rules {
+    Rules { settings, selector: Box::new(selection.selector()), resolvers: lbex_upstream::standard() }
 }
 
 #[cfg(test)]

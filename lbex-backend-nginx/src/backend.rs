@@ -9,6 +9,7 @@ mod options;
 mod patience;
 mod put;
 mod refuse;
+mod remembered;
 mod state;
 mod trial;
 mod warm;
@@ -54,6 +55,8 @@ pub struct NginxBackend {
     cpus: u32,
     state: Mutex<State>,
     seen: SyncMutex<Seen>,
+    /// What was last good, until something is applied.
+    last_good: SyncMutex<Option<DesiredState>>,
     #[cfg(test)]
     edit: SyncMutex<Option<state::Edit>>,
     // Held as long as this LBEX lives.
@@ -80,8 +83,13 @@ impl ProxyBackend for NginxBackend {
         self.pusher.as_ref().map_or_else(Push::nothing, |pusher| pusher.push(delta))
     }
 
+    fn remember(&self, last_good: &DesiredState) {
+        self.keep_in_mind(last_good);
+    }
+
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let mut state = self.state.lock().await;
+        self.forget_last_good();
         let changed = self.render(&mut state, desired, delta).await?;
         let report = self.serve(&mut state, desired).await?;
         let late = self.await_servers(&mut state, &changed, report.action).await;
@@ -96,6 +104,9 @@ impl ProxyBackend for NginxBackend {
     async fn observe(&self) -> Result<Observed, BackendError> {
         self.trim_log();
         let seen = self.look_at_nginx().await?;
+        if seen.healthy {
+            self.tell_a_stranger().await;
+        }
         let push = self.pusher.as_ref().map(|pusher| pusher.observed());
         // What was not taken wants another apply.
         let in_step = seen.in_step && !self.pusher.as_ref().is_some_and(|pusher| pusher.is_late());
@@ -139,6 +150,7 @@ impl NginxBackend {
             }
         };
         self.keep(state, &choice, &main, desired.generation).await?;
+        self.know_master().await;
         Ok(ApplyReport { generation: desired.generation, action, refused: choice.refused })
     }
 

@@ -192,6 +192,13 @@ pub trait ProxyBackend: Send + Sync {
         Vec::new()
     }
 
+    /// What an LBEX before this one last confirmed, at the start and before the first [`apply`](Self::apply). A proxy that runs
+    /// goes on with what it has, which is newer; one that was restarted and would have to ask for its servers gets these. The default
+    /// does nothing.
+    fn remember(&self, last_good: &DesiredState) {
+        let _ = last_good;
+    }
+
     /// Sends changes of servers to the proxy at once, where it can take them without a reload; everything else of `delta` is left
     /// to [`apply`](Self::apply). Does not wait for anything, and may be called while an `apply` is in progress: the newer generation
     /// counts. The default pushes nothing.

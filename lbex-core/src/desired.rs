@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::addresses::HostAddresses;
 use crate::model::Protocol;
 use crate::names::{DnsName, ServiceKey};
 
 /// Everything that the proxy should serve.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DesiredState {
     /// Grows by one with each non-empty [`Delta`]; 0 is the empty state before the first. Starts again with the process.
     pub generation: u64,
@@ -24,7 +25,7 @@ pub struct DesiredState {
 }
 
 /// What the proxy should do for one Service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceConfig {
     /// Which Service.
     pub service: ServiceKey,
@@ -35,7 +36,7 @@ pub struct ServiceConfig {
 }
 
 /// A listener and its upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// Protocol.
     pub protocol: Protocol,
@@ -54,7 +55,7 @@ pub struct Listener {
 }
 
 /// Where a listener's traffic goes, and how it is spread.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     /// How connections are spread.
     pub algorithm: Algorithm,
@@ -63,7 +64,7 @@ pub struct Upstream {
 }
 
 /// An upstream's servers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Servers {
     /// Addresses, sorted, each once. Empty: TCP clients are accepted and closed at once, UDP is silent.
@@ -79,8 +80,18 @@ pub enum Servers {
     },
 }
 
+impl Servers {
+    /// The servers that are on this host.
+    pub(crate) fn on_host(&self, host: &HostAddresses) -> Vec<SocketAddr> {
+        match self {
+            Self::Addresses(all) => all.iter().copied().filter(|server| host.contains(server.ip())).collect(),
+            Self::Dns { .. } => Vec::new(),
+        }
+    }
+}
+
 /// How connections are spread over servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// In turn.
@@ -106,7 +117,7 @@ impl Algorithm {
 }
 
 /// What `least_time` measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Method {
     /// Until when.
     pub until: Until,
@@ -115,7 +126,7 @@ pub struct Method {
 }
 
 /// Until when `least_time` measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
     /// The connection to the server.
@@ -227,6 +238,7 @@ impl Delta {
 
     /// Takes the changes of `done` out of this delta and answers them, in a delta of their own. Those that `earlier` has as well
     /// stay: they are to be done from where that begins.
+    #[must_use]
     pub fn take_out(&mut self, done: &BTreeSet<ServiceKey>, earlier: Option<&Delta>) -> Delta {
         let stays =
             |key: &ServiceKey| !done.contains(key) || earlier.is_some_and(|earlier| earlier.changes.contains_key(key));
@@ -262,6 +274,15 @@ impl DesiredState {
                 None => self.services.remove(key),
             };
         }
+    }
+
+    /// What happens to each Service that differs in `later`. Costs as much as both states are large.
+    pub fn changes_to(&self, later: &Self) -> BTreeMap<ServiceKey, ServiceChange> {
+        let keys = self.services.keys().chain(later.services.keys().filter(|key| !self.services.contains_key(*key)));
+        let change = |key: &ServiceKey| {
+            ServiceChange::between(self.services.get(key).cloned(), later.services.get(key).cloned())
+        };
+        keys.filter_map(|key| Some((key.clone(), change(key)?))).collect()
     }
 
     /// All listeners with the Service that each belongs to.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a text is not a name of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,8 @@ fn is_label(text: &str) -> bool {
 
 /// A DNS label (RFC 1123): 1-63 of `[a-z0-9-]`, beginning and ending with a letter or digit. What Kubernetes allows as
 /// the name of a namespace or a Service.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Label(Arc<str>);
 
 impl Label {
@@ -78,6 +79,14 @@ impl Label {
     }
 }
 
+impl TryFrom<String> for Label {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::new(&text)
+    }
+}
+
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -85,7 +94,8 @@ impl fmt::Display for Label {
 }
 
 /// Which Service: namespace and name. Written `namespace/name`. Ordered by namespace, then name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ServiceKey {
     /// The namespace.
     pub namespace: Label,
@@ -97,6 +107,17 @@ impl ServiceKey {
     /// Validates both parts as DNS labels.
     pub fn new(namespace: &str, name: &str) -> Result<Self, NameError> {
         Ok(Self { namespace: Label::new(namespace)?, name: Label::new(name)? })
+    }
+}
+
+impl TryFrom<String> for ServiceKey {
+    type Error = NameError;
+
+    /// Reads `namespace/name`.
+    fn try_from(text: String) -> Result<Self, NameError> {
+        let (namespace, name) =
+            text.split_once('/').ok_or_else(|| NameError::new(&text, "a Service (namespace/name)"))?;
+        Self::new(namespace, name)
     }
 }
 
@@ -114,7 +135,8 @@ impl Serialize for ServiceKey {
 
 /// A DNS name that may be written into a proxy's configuration: labels of `[A-Za-z0-9_-]` joined by dots, at most 253
 /// characters, and not an IP address (an `ExternalName` that looks like one would be used as one).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct DnsName(Arc<str>);
 
 impl DnsName {
@@ -138,6 +160,14 @@ impl DnsName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for DnsName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::new(&text)
     }
 }
 

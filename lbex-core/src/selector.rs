@@ -1,5 +1,7 @@
 //! Which Services this instance serves (contract section 3): small selectors, composed.
 
+use std::fmt;
+
 use crate::annotations;
 use crate::model::Service;
 use crate::names::{Label, NameError, PoolName};
@@ -48,17 +50,22 @@ impl ByName {
     }
 }
 
+impl fmt::Display for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
 impl ServiceSelector for ByName {
     fn select(&self, service: &Service) -> Selection {
         let in_namespace = self.namespace.as_ref().is_none_or(|n| *n == service.key.namespace);
         if in_namespace && self.name == service.key.name {
             return Selection::Selected;
         }
-        let wanted = match &self.namespace {
-            Some(namespace) => format!("{namespace}/{}", self.name),
-            None => self.name.to_string(),
-        };
-        Selection::Ignored(Reason::OtherServiceName { wanted })
+        Selection::Ignored(Reason::OtherServiceName { wanted: self.to_string() })
     }
 }
 

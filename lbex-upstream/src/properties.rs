@@ -89,7 +89,7 @@ fn resolved(nodes: Vec<Node>, slices: Vec<EndpointList>, service: &Service) -> R
 
 /// The same endpoints in another order, in slices of other names; some of them twice.
 fn rearranged(slices: &[EndpointList], turn: usize) -> Vec<EndpointList> {
-    let mut subsets: Vec<_> = slices.iter().flat_map(|list| list.subsets.clone()).collect();
+    let mut subsets: Vec<_> = slices.iter().flat_map(|list| list.subsets.to_vec()).collect();
     for subset in &mut subsets {
         subset.ports.reverse();
         if !subset.endpoints.is_empty() {
@@ -146,7 +146,7 @@ proptest! {
             prop_assert_eq!(&whole, &resolved(nodes.clone(), Vec::new(), &service));
         }
         let named = |node: &Node| {
-            let mut endpoints = slices.iter().flat_map(|l| &l.subsets).flat_map(|s| &s.endpoints);
+            let mut endpoints = slices.iter().flat_map(|l| l.subsets.iter()).flat_map(|s| &s.endpoints);
             endpoints.any(|e| e.node.as_ref() == Some(&node.name))
         };
         let inputs_only = nodes.iter().filter(|node| match inputs.nodes {

@@ -100,7 +100,7 @@ pub(crate) fn subset(ports: &[(&str, u16)], endpoints: Vec<Endpoint>) -> Endpoin
 /// An EndpointSlice of the Service.
 pub(crate) fn slice(name: &str, subset: EndpointSubset) -> EndpointList {
     let key = EndpointListKey { api: EndpointsApi::Slices, namespace: "default".into(), name: name.into() };
-    EndpointList { key, service: self::key(), subsets: vec![subset] }
+    EndpointList { key, service: self::key(), subsets: [subset].into() }
 }
 
 /// A cluster of these nodes and one slice whose endpoints offer `http` at port 8080.

@@ -39,6 +39,8 @@ pub struct HealthState(Mutex<Inner>);
 struct Inner {
     /// When the engine last showed that it runs.
     beat: Instant,
+    /// How often it did.
+    beats: u64,
     /// What was last seen of the proxy.
     proxy: Option<Seen>,
     ready: bool,
@@ -63,7 +65,7 @@ impl HealthState {
     /// Nothing is known yet: live, neither healthy nor ready.
     pub fn new() -> Self {
         let waiting_for = "LBEX is starting".to_owned();
-        Self(Mutex::new(Inner { beat: Instant::now(), proxy: None, ready: false, waiting_for }))
+        Self(Mutex::new(Inner { beat: Instant::now(), beats: 0, proxy: None, ready: false, waiting_for }))
     }
 
     /// What was just seen of the proxy: whether it answers with a configuration that LBEX wrote, and in words what runs or
@@ -99,7 +101,9 @@ impl HealthState {
 
     /// The engine shows that its loop runs. To be called at least every few seconds; after 60 s of silence `/livez` says no.
     pub fn beat(&self) {
-        self.lock().beat = Instant::now();
+        let mut inner = self.lock();
+        inner.beat = Instant::now();
+        inner.beats += 1;
     }
 
     /// `GET /`: LBEX runs, and its proxy answers with a configuration that LBEX wrote.
@@ -118,9 +122,9 @@ impl HealthState {
         if inner.ready { Verdict::yes("ready") } else { Verdict::no(&inner.waiting_for) }
     }
 
-    /// How long ago the engine last showed that its loop runs.
-    pub fn silence(&self) -> Duration {
-        self.lock().beat.elapsed()
+    /// How often the engine showed that it runs.
+    pub fn beats(&self) -> u64 {
+        self.lock().beats
     }
 
     fn healthy_at(&self, now: Instant) -> Verdict {

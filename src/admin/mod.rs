@@ -16,7 +16,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 pub use bind::AdminError;
@@ -86,25 +85,24 @@ impl AdminServers {
         let servers: Vec<_> = servers.chain(self.metrics.map(|l| (l, metrics_routes))).collect();
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Start)?;
-        let (ended, end) = oneshot::channel();
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         let run = move || {
+            let _end = end;
             runtime.block_on(server::serve_all(servers, limits, metrics, shutdown));
-            // Nobody may be waiting for the end, which is no fault.
-            let _ = ended.send(());
         };
         thread::Builder::new().name("lbex-admin".to_owned()).spawn(run).map_err(AdminError::Start)?;
-        Ok(Serving(end))
+        Ok(Serving(ended))
     }
 }
 
 /// Health and metrics being served. Dropping it ends nothing.
 #[derive(Debug)]
-pub struct Serving(oneshot::Receiver<()>);
+pub struct Serving(CancellationToken);
 
 impl Serving {
     /// Waits until the servers have ended, which they do when their shutdown token is cancelled.
-    pub async fn ended(self) {
-        // An error means that the thread is gone without a word: ended as well.
-        let _ = self.0.await;
+    pub async fn ended(&self) {
+        self.0.cancelled().await;
     }
 }

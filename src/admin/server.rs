@@ -55,6 +55,9 @@ pub(super) async fn serve_all(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
+    if servers.is_empty() {
+        return shutdown.cancelled().await;
+    }
     let mut running = JoinSet::new();
     for (listener, routes) in servers {
         match TcpListener::from_std(listener) {

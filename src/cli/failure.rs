@@ -10,12 +10,17 @@ pub struct Failure {
     error: anyhow::Error,
 }
 
+/// The exit code of an LBEX that ends because of a defect of its own: a panic, a part that is gone or stuck.
+pub const DEFECT: u8 = 101;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Exit code 1.
     Cluster,
     /// Exit code 2.
     Usage,
+    /// Exit code [`DEFECT`].
+    Defect,
 }
 
 impl Failure {
@@ -30,11 +35,17 @@ impl Failure {
         Self { kind: Kind::Usage, error: error.into() }
     }
 
+    /// A part of LBEX is gone that never should be: exit code [`DEFECT`].
+    pub fn defect(error: impl Into<anyhow::Error>) -> Self {
+        Self { kind: Kind::Defect, error: error.into() }
+    }
+
     /// The number of the exit code.
     pub fn code(&self) -> u8 {
         match self.kind {
             Kind::Cluster => 1,
             Kind::Usage => 2,
+            Kind::Defect => DEFECT,
         }
     }
 

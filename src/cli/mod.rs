@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 
-pub use self::failure::Failure;
+pub use self::failure::{DEFECT, Failure};
 pub use self::normalize::normalize;
 pub use self::version::{COMMIT, text as version};
 use crate::settings::{

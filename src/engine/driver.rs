@@ -40,8 +40,8 @@ pub(super) enum Progress {
     Applied(ApplyReport),
     /// Nothing could be applied; why.
     Failed(String),
-    /// Changes of servers were taken by the data plane without a reload.
-    Pushed,
+    /// These changes of servers were taken by the data plane without a reload.
+    Pushed(Delta),
 }
 
 /// The engine's side of the task.

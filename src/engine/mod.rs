@@ -1,7 +1,13 @@
 //! The loop. Whoever reads this sees LBEX: changes come in from a source, the planner turns them into what changed of the desired
 //! state, the driver hands that to the backend, and what comes of it is published.
+//!
+//! Before there is anything to plan from, the last good state is served: by the proxy that an earlier LBEX left running, or, where
+//! none serves, by one that is started with what was saved. A proxy that runs is never older than what was saved, so it is left
+//! alone until there is a plan.
 
 mod driver;
+mod feed;
+mod removals;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -11,17 +17,23 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lbex_core::addresses::HostAddresses;
 use lbex_core::backend::ProxyBackend;
+use lbex_core::desired::DesiredState;
 use lbex_core::planner::{PlanOutcome, Planner};
-use tokio::sync::{Notify, mpsc};
+use lbex_core::snapshot::Change;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::HealthState;
 use crate::publish::{Metrics, ProblemLog};
 use crate::source::SourceEvent;
+use crate::state::LastGood;
 use driver::{Driver, Progress};
+use feed::Feed;
 
 pub use driver::Pace;
+pub use removals::Removals;
 
 /// How often the loop shows that it runs and lets publishers catch up.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,12 +42,20 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Engine {
     /// Plans.
     pub planner: Planner,
+    /// What of what the source sends is believed at once.
+    pub removals: Removals,
     /// What the source sends.
     pub source: mpsc::Receiver<SourceEvent>,
+    /// The addresses of this host.
+    pub host: watch::Receiver<HostAddresses>,
     /// Makes it so.
     pub backend: Arc<dyn ProxyBackend>,
     /// How often it may reload.
     pub pace: Pace,
+    /// What to serve until there is something to plan from, where no proxy serves: what an earlier LBEX saved.
+    pub saved: Option<DesiredState>,
+    /// Keeps what to save.
+    pub last_good: LastGood,
     /// What the health endpoint answers.
     pub health: Arc<HealthState>,
     /// What the metrics endpoint answers.
@@ -57,14 +77,19 @@ impl Engine {
     /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after 8 s; the proxy
     /// goes on serving.
     pub async fn run(self, stop: CancellationToken) -> Ended {
-        let Self { mut planner, mut source, backend, pace, health, metrics } = self;
+        let Self { mut planner, mut removals, mut source, mut host, backend, pace, saved, last_good, health, metrics } =
+            self;
+        planner.ingest(Change::Host(host.borrow_and_update().clone()));
         let mut problems = ProblemLog::new(metrics.clone());
+        saved.as_ref().inspect(|last_good| backend.remember(last_good));
         let driver = Driver::start(backend.clone(), pace, metrics.clone());
         let look_now = Arc::new(Notify::new());
-        let watchdog = watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge(), look_now.clone());
+        let (tell, mut seen) = watch::channel(None);
+        let watchdog =
+            watchdog::start(backend, health.clone(), metrics.clone(), driver.nudge(), look_now.clone(), tell);
+        let mut feed = Feed::new(driver, last_good, saved);
         let mut tick = tokio::time::interval(TICK);
         let mut synced = false;
-        let mut begun = false;
         health.set_ready(false, "waiting for the first complete list of the cluster's objects");
 
         let ended = loop {
@@ -72,36 +97,43 @@ impl Engine {
                 () = stop.cancelled() => break Ended::Stopped,
                 event = source.recv() => {
                     let Some(event) = event else { break Ended::SourceEnded };
-                    synced |= take_in(event, &mut source, &mut planner, &health);
-                    // Nothing is applied before every kind has had its first complete list (design invariant 5).
-                    if synced && (planner.is_dirty() || !begun) {
-                        let outcome = plan(&mut planner, &metrics);
-                        problems.planned(&outcome.rejections);
-                        // The first is applied even if it is empty: the proxy is to run, whatever it serves.
-                        if !outcome.delta.is_empty() || !begun {
-                            driver.submit(outcome.delta);
-                        }
-                        begun = true;
-                    }
+                    synced |= take_in(event, &mut source, (&mut removals, &mut planner), &health);
                 }
-                progress = driver.progress() => match progress {
+                Ok(()) = seen.changed(), if feed.may_resume() => {
+                    resume(*seen.borrow_and_update(), &mut feed, &health, &metrics);
+                }
+                progress = feed.driver.progress() => match progress {
                     None => break Ended::TaskEnded("driver"),
                     Some(progress) => {
-                        publish(progress, &mut problems, &health);
+                        publish(progress, &mut problems, &health, &feed);
                         look_now.notify_one();
                     }
                 },
                 _ = tick.tick() => {
                     health.beat();
                     problems.flush();
+                    removals.tick(&mut planner);
+                    removals.news(&planner).into_iter().for_each(|news| feed.remember(news));
                     if watchdog.is_finished() {
                         break Ended::TaskEnded("watchdog");
                     }
+                    if feed.keeper_ended() {
+                        break Ended::TaskEnded("keeper of the last good state");
+                    }
                 }
+                Ok(()) = host.changed() => planner.ingest(Change::Host(host.borrow_and_update().clone())),
+                () = removals.release_asked() => removals.release(&mut planner),
+            }
+            // Nothing is applied before every kind has had its first complete list (design invariant 5).
+            if synced && removals.may_plan() && (planner.is_dirty() || !feed.has_planned()) {
+                let outcome = plan(&mut planner, &metrics);
+                problems.planned(&outcome.rejections);
+                feed.planned(outcome.delta, planner.desired());
+                metrics.desired(feed.generation());
             }
         };
         watchdog.abort();
-        driver.finish().await;
+        feed.finish().await;
         ended
     }
 }
@@ -110,17 +142,19 @@ impl Engine {
 fn take_in(
     first: SourceEvent,
     source: &mut mpsc::Receiver<SourceEvent>,
-    planner: &mut Planner,
+    (removals, planner): (&mut Removals, &mut Planner),
     health: &HealthState,
 ) -> bool {
     let mut synced = false;
     let mut next = Some(first);
     while let Some(event) = next {
         match event {
-            SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
+            SourceEvent::Changes(changes) => removals.take(changes, planner),
+            SourceEvent::Cluster(identity) => removals.cluster(identity),
             SourceEvent::Synced => {
                 tracing::info!("the first complete lists are here: {}", counts(planner));
                 health.set_waiting_for("the first configuration is being applied");
+                removals.complete(planner);
                 synced = true;
             }
             SourceEvent::Trouble(trouble) => {
@@ -144,17 +178,32 @@ fn counts(planner: &Planner) -> String {
 fn plan(planner: &mut Planner, metrics: &Metrics) -> PlanOutcome {
     let begin = Instant::now();
     let outcome = planner.plan();
-    metrics.planned(begin.elapsed(), planner.desired().generation, planner.asking().len());
+    metrics.planned(begin.elapsed(), planner.asking().len());
     outcome
 }
 
-fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState) {
+/// There is nothing to plan from yet: a proxy that serves serves the last good state; where none does, one is to be started with it.
+fn resume(serves: Option<bool>, feed: &mut Feed, health: &HealthState, metrics: &Metrics) {
+    match serves {
+        Some(true) => health.set_ready(true, ""),
+        Some(false) => {
+            tracing::info!("the proxy does not serve: applying the last good state");
+            health.set_ready(false, "the last good state is being applied");
+            feed.resume();
+            metrics.desired(feed.generation());
+        }
+        None => {}
+    }
+}
+
+fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, feed: &Feed) {
     match progress {
         Progress::Applied(report) => {
             problems.reported(&report.refused);
+            feed.applied(report.generation);
             health.set_ready(true, "");
         }
-        Progress::Pushed => {}
+        Progress::Pushed(pushed) => feed.pushed(&pushed),
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
 }

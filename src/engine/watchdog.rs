@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lbex_core::backend::{Observed, ProxyBackend};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -20,13 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many looks in a row have to go without an answer to count: one proves only that the host is busy.
 const MISSES: u32 = 3;
 
-/// The task; `look_now` makes it look at once.
+/// The task; `look_now` makes it look at once. `tell` hears of every look that saw something: whether the proxy serves.
 pub(super) fn start(
     backend: Arc<dyn ProxyBackend>,
     health: Arc<HealthState>,
     metrics: Arc<Metrics>,
     nudge: Nudge,
     look_now: Arc<Notify>,
+    tell: watch::Sender<Option<bool>>,
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(EVERY);
@@ -42,6 +43,7 @@ pub(super) fn start(
                 Ok(observed) => {
                     misses = 0;
                     metrics.observed(Some(&observed));
+                    tell.send_replace(Some(observed.healthy));
                     (observed.healthy, observed.detail, observed.in_step)
                 }
                 Err(why) => {
@@ -55,6 +57,7 @@ pub(super) fn start(
                 }
             };
             health.set_proxy(healthy, detail);
+            tell.send_replace(Some(healthy));
             if steps.seen(in_step, Instant::now()) {
                 nudge.again();
             }

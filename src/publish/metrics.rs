@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
-use lbex_core::model::Protocol;
+use lbex_core::model::{ObjectKind, Protocol};
 use lbex_core::rejection::Rejection;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,31 +31,6 @@ pub struct BuildInfo {
     pub backend: String,
 }
 
-/// The kinds of objects that LBEX watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectKind {
-    /// Services.
-    Service,
-    /// Nodes.
-    Node,
-    /// EndpointSlices or Endpoints.
-    Endpoints,
-}
-
-impl ObjectKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Service, Self::Node, Self::Endpoints];
-
-    /// `service`, `node` or `endpoints`: the metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Node => "node",
-            Self::Endpoints => "endpoints",
-        }
-    }
-}
-
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters = Family<Labels<1>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
@@ -69,6 +44,8 @@ pub struct Metrics {
     events: Counters,
     watch_restarts: Counters,
     source_connected: Gauge,
+    removals_held: Gauges<1>,
+    cluster_held: Gauge,
     last_sync: Timestamp,
     plan_duration: Histogram,
     apply_duration: Durations,
@@ -85,6 +62,8 @@ pub struct Metrics {
     rejections: Gauges<2>,
     refusals: Gauges<1>,
     proxy_healthy: Gauge,
+    last_good: Timestamp,
+    last_good_failures: Counter,
     draining: Gauge,
     push_names: Gauges<1>,
     push_messages: Counters,
@@ -103,6 +82,8 @@ impl Metrics {
             events: Family::default(),
             watch_restarts: Family::default(),
             source_connected: Gauge::default(),
+            removals_held: Family::default(),
+            cluster_held: Gauge::default(),
             last_sync: Gauge::default(),
             plan_duration: plan_buckets(),
             apply_duration: Family::new_with_constructor(apply_buckets),
@@ -119,6 +100,8 @@ impl Metrics {
             rejections: Family::default(),
             refusals: Family::default(),
             proxy_healthy: Gauge::default(),
+            last_good: Gauge::default(),
+            last_good_failures: Counter::default(),
             draining: Gauge::default(),
             push_names: Family::default(),
             push_messages: Family::default(),
@@ -140,6 +123,10 @@ impl Metrics {
         r.register("lbex_watch_restarts", help, self.watch_restarts.clone());
         let help = "1 while the source (API server or manifests) answers, else 0";
         r.register("lbex_source_connected", help, self.source_connected.clone());
+        let help = "Services, Nodes and endpoints that stay although a complete list lacks them, since it lacks most";
+        r.register("lbex_removals_held", help, self.removals_held.clone());
+        let help = "1 while another cluster answers than the known one, and nothing of it is taken in, else 0";
+        r.register("lbex_cluster_held", help, self.cluster_held.clone());
         let help = "When every watch was last known to be in step with the source, since the epoch; 0: never";
         r.register_with_unit("lbex_last_sync_timestamp", help, Unit::Seconds, self.last_sync.clone());
     }
@@ -158,7 +145,7 @@ impl Metrics {
         r.register("lbex_late_pushes", help, self.late_pushes.clone());
         let help = "When a desired state was last confirmed by the data plane, since the epoch; 0: never";
         r.register_with_unit("lbex_last_apply_timestamp", help, Unit::Seconds, self.last_apply.clone());
-        let help = "Generation of the desired state that was planned last";
+        let help = "Generation of the desired state that is to be applied";
         r.register("lbex_desired_generation", help, self.desired_generation.clone());
         let help = "Generation of the desired state that the data plane confirmed last";
         r.register("lbex_applied_generation", help, self.applied_generation.clone());
@@ -183,6 +170,10 @@ impl Metrics {
         let r = &mut self.registry;
         let help = "1 while the proxy answers with a configuration that LBEX wrote, else 0";
         r.register("lbex_proxy_healthy", help, self.proxy_healthy.clone());
+        let help = "When the last good state was last saved, since the epoch; 0: not by this process";
+        r.register_with_unit("lbex_last_good_timestamp", help, Unit::Seconds, self.last_good.clone());
+        let help = "Attempts to save, or to read at start, the last good state that failed";
+        r.register("lbex_last_good_failures", help, self.last_good_failures.clone());
         let help = "Workers of the proxy that only finish the connections they have";
         r.register("lbex_draining_workers", help, self.draining.clone());
         let help = "Names that the proxy asks for instead of being reloaded, by whether it has their newest endpoints";
@@ -204,6 +195,7 @@ impl Metrics {
         for kind in ObjectKind::ALL {
             drop(self.events.get_or_create(&[("kind", kind.as_str())]));
             drop(self.watch_restarts.get_or_create(&[("kind", kind.as_str())]));
+            drop(self.removals_held.get_or_create(&[("kind", kind.as_str())]));
         }
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             drop(self.listeners.get_or_create(&[("protocol", protocol.as_str())]));
@@ -235,16 +227,38 @@ impl Metrics {
         self.source_connected.set(connected.into());
     }
 
+    /// How many removals are held, by kind, and whether another cluster is.
+    pub fn held(&self, removals: [(ObjectKind, usize); 3], cluster: bool) {
+        for (kind, count) in removals {
+            self.removals_held.get_or_create(&[("kind", kind.as_str())]).set(signed(count));
+        }
+        self.cluster_held.set(cluster.into());
+    }
+
     /// Every watch is in step with the source now.
     pub fn synced(&self) {
         self.last_sync.set(now());
     }
 
-    /// A plan was made: how long it took, which generation it led to, and how many Services ask for LBEX.
-    pub fn planned(&self, took: Duration, generation: u64, services_asked: usize) {
+    /// A plan was made: how long it took, and how many Services ask for LBEX.
+    pub fn planned(&self, took: Duration, services_asked: usize) {
         self.plan_duration.observe(took.as_secs_f64());
-        self.desired_generation.set(signed(generation));
         self.services_asked.set(signed(services_asked));
+    }
+
+    /// This generation of the desired state is to be applied.
+    pub fn desired(&self, generation: u64) {
+        self.desired_generation.set(signed(generation));
+    }
+
+    /// The last good state was saved.
+    pub fn last_good_saved(&self) {
+        self.last_good.set(now());
+    }
+
+    /// The last good state could not be saved, or not be read at start.
+    pub fn last_good_failed(&self) {
+        self.last_good_failures.inc();
     }
 
     /// The backend applied a desired state. `delta` is what it was given as changed since it last did.

@@ -81,7 +81,10 @@ fn every_other_method_moves_its_series() {
     metrics.watch_restarted(ObjectKind::Node);
     metrics.set_source_connected(true);
     metrics.synced();
-    metrics.planned(Duration::from_micros(30), 9, 4);
+    metrics.planned(Duration::from_micros(30), 4);
+    metrics.desired(9);
+    metrics.last_good_saved();
+    metrics.last_good_failed();
     metrics.apply_failed(&BackendError::Retry(String::new()));
     metrics.observed(Some(&Observed { healthy: true, draining: 3, ..Observed::default() }));
     for (series, expected) in [
@@ -96,11 +99,14 @@ fn every_other_method_moves_its_series() {
         ("lbex_apply_failures_total{retry=\"false\"}", 0.0),
         ("lbex_proxy_healthy", 1.0),
         ("lbex_draining_workers", 3.0),
+        ("lbex_last_good_failures_total", 1.0),
         ("lbex_build_info{version=\"1.2.3\",commit=\"abc\",backend=\"NGINX \\\"x\\\"\"}", 1.0),
     ] {
         assert_eq!(value(&metrics, series), Some(expected), "{series}");
     }
-    assert!(value(&metrics, "lbex_last_sync_timestamp_seconds").unwrap() > 1e9);
+    for series in ["lbex_last_sync_timestamp_seconds", "lbex_last_good_timestamp_seconds"] {
+        assert!(value(&metrics, series).unwrap() > 1e9, "{series}");
+    }
     metrics.observed(None);
     assert_eq!(value(&metrics, "lbex_proxy_healthy"), Some(0.0));
 }

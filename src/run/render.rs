@@ -7,13 +7,15 @@ use lbex_backend_nginx::RenderOptions;
 use lbex_backend_nginx::binary::find;
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
+use lbex_core::settings::PlanSettings;
+use lbex_core::snapshot::Change;
 use tokio::sync::mpsc;
 
 use super::{Output, rules};
 use crate::cli::Failure;
 use crate::settings::{Settings, SourceSettings};
 use crate::source::manifests::ProblemKind;
-use crate::source::{self, Ignore, SourceEvent};
+use crate::source::{self, Ignore, Persistence, SourceEvent};
 
 /// How long the first complete lists of a cluster may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -23,7 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
     let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
     let capabilities = lbex_backend_nginx::capabilities(&candidate);
-    let mut planner = Planner::new(rules(settings.planning.clone(), &settings.selection, capabilities));
+    let planning = PlanSettings { capabilities, ..settings.planning.clone() };
+    let mut planner = Planner::new(rules(planning, &settings.selection));
+    planner.ingest(Change::Host(crate::host::addresses()));
     let complete = take_in(&settings, &mut planner).await?;
     planner.plan();
     for (service, rejections) in planner.rejections() {
@@ -66,13 +70,14 @@ async fn take_in(settings: &Settings, planner: &mut Planner) -> Result<bool, Fai
         return Ok(complete);
     }
     let (sender, mut events) = mpsc::channel(source::QUEUE);
-    let _source = source::start(settings, std::sync::Arc::new(Ignore), sender).await?;
+    let _source = source::start(settings, Persistence::Once, std::sync::Arc::new(Ignore), sender).await?;
     let all = async {
         while let Some(event) = events.recv().await {
             match event {
                 SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
                 SourceEvent::Synced => return true,
                 SourceEvent::Trouble(trouble) => tracing::warn!("{trouble}"),
+                SourceEvent::Cluster(_) => {}
                 SourceEvent::Recovered(recovered) => tracing::info!("{recovered}"),
             }
         }

@@ -8,6 +8,7 @@ use lbex_core::desired::{Listener, Servers};
 use lbex_core::names::ServiceKey;
 use lbex_core::planner::{Planner, Status};
 use lbex_core::rejection::{Effect, Rejection};
+use lbex_core::settings::PlanSettings;
 
 use super::{Output, rules};
 use crate::cli::Failure;
@@ -27,7 +28,8 @@ pub(super) async fn validate(settings: ValidateSettings) -> Result<Output, Failu
         line(&mut text, format_args!("{problem}"));
     }
     let bad_files = loaded.problems.iter().any(|problem| problem.kind != ProblemKind::Hint);
-    let mut planner = Planner::new(rules(settings.planning, &settings.selection, capabilities));
+    let planning = PlanSettings { capabilities, ..settings.planning };
+    let mut planner = Planner::new(rules(planning, &settings.selection));
     loaded.into_changes().into_iter().for_each(|change| planner.ingest(change));
     planner.plan();
     let counts = services(&planner, &mut text);

@@ -15,6 +15,8 @@ mod faults;
 mod nodes;
 mod ports;
 mod readme;
+mod restored;
+mod resume;
 mod rollout;
 mod selection;
 mod upstreams;

@@ -114,8 +114,6 @@ fn not_in_this_version_yet() -> Result<()> {
     let flags = [
         "--backend=nginx-plus",
         "--backend=/opt/plugin.so",
-        "--allow-endpoint-cidrs=10.0.0.0/8",
-        "--mass-removal-hold=1m",
         "--drain-timeout=30s",
         "--plugin-dir=/opt",
         "--backend-config=/opt/config.json",

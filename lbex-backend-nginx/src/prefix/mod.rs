@@ -7,6 +7,7 @@
 //! | `run/` | pid file, UNIX sockets | 0700 |
 //! | `logs/` | NGINX's error log | 0711 |
 //! | `bin/` | the embedded NGINX, and `nginx`, a link to the one that runs | 0711 |
+//! | `state/` | the last good state, which is LBEX's own and not this crate's | 0700 |
 //! | `lock` | held by the LBEX that owns the prefix | 0644 |
 //!
 //! Workers may run as another user than LBEX. They inherit their sockets from the master; by path they only open
@@ -75,6 +76,11 @@ impl Layout {
     /// `run/generation.sock`, on which NGINX tells the generation that it serves.
     pub fn generation_socket(&self) -> PathBuf {
         self.root.join("run/generation.sock")
+    }
+
+    /// `run/known`: which NGINX served when LBEX last looked.
+    pub fn known_master(&self) -> PathBuf {
+        self.root.join("run/known")
     }
 
     /// `run/questions`: what NGINX has asked an LBEX that ended.

@@ -326,12 +326,13 @@ fn a_day_passes_without_an_answer_that_gets_old() {
         world.pass(10);
         let lookup = &world.workers[0].lookups[0];
         if lookup.round[0].as_ref().is_some_and(|(_, told)| told.is_none()) {
-            longest = longest.max(world.now - asked);
+            longest = longest.max(world.now.saturating_sub(asked));
         } else {
             asked = world.now;
         }
     }
     world.check().expect("what is true");
+    assert!(longest > Duration::from_secs(5 * 3600) && longest < Duration::from_secs(7 * 3600), "held for {longest:?}");
     let standing = world.table.standing();
     assert!(standing.counts.answers > 8, "held questions were answered and asked anew: {standing:?}");
     assert_eq!((standing.names, standing.current, standing.silent), (NAMES, NAMES, 0));

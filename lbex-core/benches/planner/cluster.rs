@@ -40,7 +40,7 @@ pub(crate) fn fill(size: Size) -> Vec<Change> {
     vec![
         Change::AllNodes((0..size.nodes()).map(|number| node(number, 0)).collect()),
         Change::AllEndpoints(EndpointsApi::Slices, slices),
-        Change::AllServices((0..size.services).map(service).collect()),
+        Change::AllServices((0..size.services).map(|number| Arc::new(service(number))).collect()),
     ]
 }
 
@@ -151,5 +151,5 @@ fn slice(size: Size, number: usize, endpoints: usize) -> EndpointList {
     let subset = EndpointSubset { ports, endpoints: (0..endpoints).map(endpoint).collect() };
     let name = format!("service-{number}-1").into();
     let key = EndpointListKey { api: EndpointsApi::Slices, namespace: "default".into(), name };
-    EndpointList { key, service: self::key(number), subsets: vec![subset] }
+    EndpointList { key, service: self::key(number), subsets: [subset].into() }
 }

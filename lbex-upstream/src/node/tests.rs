@@ -293,7 +293,7 @@ fn endpoints_of_the_older_api_count_the_same() {
     ];
     let mut list = slice("web", EndpointSubset::default());
     list.key.api = lbex_core::model::EndpointsApi::Endpoints;
-    list.subsets = subsets;
+    list.subsets = subsets.into();
     let mut cluster = cluster_of_slices(three_nodes(), Vec::new());
     cluster.apply(Change::Endpoints(list));
     assert_eq!(targets(&NodeResolver, &cluster, &on_hosts()), ["10.0.0.1:30080", "10.0.0.2:30080"]);

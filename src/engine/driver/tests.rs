@@ -71,7 +71,7 @@ async fn the_first_change_goes_at_once_then_one_reload_per_interval() {
 }
 
 async fn pushed(driver: &Driver) -> bool {
-    matches!(driver.progress().await, Some(Progress::Pushed))
+    matches!(driver.progress().await, Some(Progress::Pushed(_)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +83,7 @@ async fn servers_are_pushed_as_they_change_whatever_is_being_applied() {
     for n in 2..=4 {
         tokio::time::sleep(Duration::from_millis(10)).await;
         driver.submit(delta(n));
-        assert!(pushed(&driver).await);
+        assert!(matches!(driver.progress().await, Some(Progress::Pushed(pushed)) if pushed.to == n));
     }
     assert!(applied(&driver).await);
     let at = |ms| Duration::from_millis(ms);
@@ -120,7 +120,7 @@ async fn what_was_pushed_while_its_service_waits_for_an_apply_is_applied_from_wh
     assert!(applied(&driver).await);
     assert_eq!(backend.calls(), [call(0, 1, 0), call(1000, 2, 0)]);
     driver.submit(delta(3));
-    assert!(pushed(&driver).await);
+    assert!(matches!(driver.progress().await, Some(Progress::Pushed(pushed)) if pushed.to == 3));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(backend.calls().len(), 2);
     driver.finish().await;

@@ -203,7 +203,7 @@ impl Work {
         self.metrics.pushed(&pushed, late.len(), took);
         if late.is_empty() {
             tracing::debug!("servers of {} Service(s) changed without a reload, in {took:?}", pushed.changes.len());
-            tell(&self.progress, Progress::Pushed).await;
+            tell(&self.progress, Progress::Pushed(pushed)).await;
             return;
         }
         let some: Vec<String> = late.iter().take(5).map(ToString::to_string).collect();

@@ -5,6 +5,7 @@ use std::io;
 
 use rustls::CertificateError;
 
+use super::access::OfProxy;
 use super::resource::Resource;
 
 /// What went wrong with a connection.
@@ -34,11 +35,12 @@ pub(super) fn chain(error: &dyn Error) -> String {
 /// Explains why a request got no answer, or why an answer ended.
 pub(super) fn broken(error: &(dyn Error + 'static)) -> Broken {
     let mut next = Some(error);
-    let mut dns = false;
+    let (mut dns, mut of_proxy) = (false, false);
     while let Some(error) = next {
         dns |= error.to_string().contains("dns error");
+        of_proxy |= error.is::<OfProxy>();
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Broken { text: of_tls(tls), tls: true };
+            return Broken { text: if of_proxy { of_proxys_tls(tls) } else { of_tls(tls) }, tls: true };
         }
         let io = error.downcast_ref::<io::Error>();
         if let Some(io) = io.filter(|io| dns || io.raw_os_error().is_some() || io.get_ref().is_none()) {
@@ -81,9 +83,12 @@ fn of_tls(error: &rustls::Error) -> String {
         };
     };
     match reason {
-        Of::UnknownIssuer => "its certificate is not signed by the certificate authority that LBEX was given: check \
+        // The authorities of many clusters have the same name, `kubernetes`: that of another is one whose signature does not fit.
+        Of::UnknownIssuer | Of::BadSignature => {
+            "its certificate is not signed by the certificate authority that LBEX was given: check \
                               certificate-authority(-data); without one, this host's own authorities count"
-            .to_owned(),
+                .to_owned()
+        }
         Of::Expired | Of::ExpiredContext { .. } => {
             "its certificate has expired: renew it, or check the clock of this host".to_owned()
         }
@@ -94,6 +99,18 @@ fn of_tls(error: &rustls::Error) -> String {
             "its certificate is for another name ({error}): use a name or address that it has, or tls-server-name"
         ),
         _ => format!("its certificate is not accepted: {error}"),
+    }
+}
+
+/// Of a proxy that is spoken to by TLS; nothing in a kubeconfig says which certificate it may have.
+fn of_proxys_tls(error: &rustls::Error) -> String {
+    use CertificateError as Of;
+    match error {
+        rustls::Error::InvalidCertificate(Of::UnknownIssuer | Of::BadSignature) => "the proxy's certificate is not signed by an authority of \
+                                                                 this host, which count for proxies: add its authority to \
+                                                                 them (or to the file that SSL_CERT_FILE names)"
+            .to_owned(),
+        _ => format!("the proxy (proxy-url, or a proxy variable): {}", of_tls(error)),
     }
 }
 

@@ -18,14 +18,19 @@
 //! - A watch lasts 50 s and goes on at its last version (bookmarks move that along). A connection that died unnoticed is
 //!   noticed within a minute: nothing came for longer than the watch was to last. 410 Gone leads to a new list.
 //! - 401 and TLS failures have the credentials loaded anew. Everything is tried again, after 0.2 s at first and 20 s at the
-//!   most. After a failure the follower makes sure that the cluster did not go back in time.
+//!   most. After a failure the follower makes sure that the cluster did not go back in time; after half a minute of them it lists anew,
+//!   since a restored cluster may have come beyond the version that was seen last.
+//! - With each list and each watch the identity of the cluster is read (`identity`), and told with what comes. A watch does not go
+//!   on in another cluster: a list of that one begins.
 //! - An object that is not valid is left out alone, with a warning, once. A list of which nothing can be read is a failed list.
 
 mod access;
 mod connect;
+mod contact;
 mod explain;
 mod follow;
 mod gather;
+mod identity;
 mod request;
 mod resource;
 #[cfg(test)]
@@ -39,11 +44,13 @@ use tokio::task::JoinSet;
 
 use self::access::Session;
 pub use self::access::{Access, AccessError, InCluster, ProxyVariables};
+use self::contact::Contact;
 use self::follow::{Follower, Reports};
 use self::gather::{Gatherer, Scope};
+use self::identity::Identity;
 use self::resource::Resource;
 use self::timing::Timing;
-use super::{SourceError, SourceEvent, SourceHandle, SourceObserver};
+use super::{Persistence, SourceError, SourceEvent, SourceHandle, SourceObserver};
 use crate::settings::{EndpointsApi, Settings, SourceSettings};
 
 /// Reports that wait for the gatherer, at the most. A follower that finds no room reads no further.
@@ -89,23 +96,7 @@ impl KubeSource {
     }
 
     async fn connect_with(settings: KubeSettings, timing: Timing) -> Result<Self, SourceError> {
-        let session = Session::open(settings.access, timing.renewal).await;
-        let session = session.map_err(|e| SourceError::Credentials(e.to_string()))?;
-        let version = connect::contact(&session).await?;
-        let endpoints = connect::endpoints(&session, settings.endpoints_api).await?;
-        let mut namespaces: Vec<Option<Arc<str>>> =
-            settings.namespaces.iter().map(|n| Some(n.as_str().into())).collect();
-        namespaces.sort_unstable();
-        namespaces.dedup();
-        if namespaces.is_empty() {
-            namespaces.push(None);
-        }
-        let mut scopes = vec![(Resource::Nodes, None)];
-        for namespace in namespaces {
-            scopes.extend([(Resource::Services, namespace.clone()), (endpoints, namespace)]);
-        }
-        connect::permissions(&session, &scopes).await?;
-        Ok(Self { session: Arc::new(session), version, scopes, timing })
+        Contact::open(settings, timing).await?.make().await
     }
 
     /// Where the API server is, and how LBEX knows.
@@ -129,12 +120,14 @@ impl KubeSource {
         let (messages, inbox) = mpsc::channel(REPORTS);
         let scopes = self.scopes.iter().map(|(resource, namespace)| Scope::new(*resource, namespace.clone()));
         let gatherer = Gatherer::new(scopes.collect(), events, observer.clone(), self.timing.tell_again);
+        let identity = Arc::new(Identity::default());
         let mut tasks = JoinSet::new();
         for (scope, (resource, namespace)) in self.scopes.iter().enumerate() {
             let Some(complete) = gatherer.complete(*resource) else { continue };
             let (messages, observer) = (messages.clone(), observer.clone());
             let reports = Reports { scope, messages, complete, observer };
-            let follower = Follower::new(self.session.clone(), *resource, namespace.clone(), reports, self.timing);
+            let whom = (self.session.clone(), identity.clone());
+            let follower = Follower::new(whom, (*resource, namespace.clone()), reports, self.timing);
             tasks.spawn(follower.run());
         }
         tasks.spawn(gatherer.run(inbox));
@@ -142,13 +135,19 @@ impl KubeSource {
     }
 }
 
-/// Connects and follows: [`KubeSource::connect`], then [`KubeSource::run`].
+/// Connects and follows: [`KubeSource::connect`], then [`KubeSource::run`]. With [`Persistence::Forever`] the API server is tried
+/// again and again; only credentials that cannot be loaded are an error then.
 pub async fn start(
     settings: KubeSettings,
+    persistence: Persistence,
     observer: &Arc<dyn SourceObserver>,
     events: mpsc::Sender<SourceEvent>,
 ) -> Result<SourceHandle, SourceError> {
-    let source = KubeSource::connect(settings).await?;
+    let contact = Contact::open(settings, Timing::default()).await?;
+    let source = match persistence {
+        Persistence::Once => contact.make().await?,
+        Persistence::Forever => contact.keep_trying().await,
+    };
     tracing::info!(
         "following the cluster at {}, version {}, endpoints from {}",
         source.shown(),

@@ -1,5 +1,7 @@
 //! The objects of one file.
 
+use std::sync::Arc;
+
 use lbex_core::model::{EndpointList, Node as ClusterNode, Service};
 use lbex_core::names::Quoted;
 
@@ -17,7 +19,7 @@ const MOST_OBJECTS: usize = 1_000_000;
 /// One object, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Object {
-    Service(Box<Service>),
+    Service(Arc<Service>),
     Node(ClusterNode),
     Endpoints(EndpointList),
 }

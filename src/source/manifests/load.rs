@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lbex_core::model::{EndpointList, EndpointListKey, EndpointsApi, Node, Service};
 use lbex_core::names::ServiceKey;
@@ -18,7 +19,7 @@ use super::store::{Store, Suspects, parse, whole};
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// The Services, in the order of the files.
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
     /// The Nodes.
     pub nodes: Vec<Node>,
     /// The EndpointSlices and Endpoints.
@@ -79,7 +80,7 @@ pub(super) struct Merge<'a> {
     namespaces: &'a [String],
     loaded: Loaded,
     services: First<ServiceKey>,
-    nodes: First<std::sync::Arc<str>>,
+    nodes: First<Arc<str>>,
     endpoints: First<EndpointListKey>,
 }
 
@@ -134,7 +135,7 @@ impl<'a> Merge<'a> {
                 Object::Service(service) => {
                     if self.wanted(service.key.namespace.as_str()) {
                         match first(&mut self.services, service.key.clone(), path, *at) {
-                            Ok(()) => self.loaded.services.push((**service).clone()),
+                            Ok(()) => self.loaded.services.push(service.clone()),
                             Err(before) => self.duplicate(path, *at, format!("Service {}", service.key), &before),
                         }
                     }

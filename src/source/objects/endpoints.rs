@@ -82,7 +82,7 @@ impl EndpointSliceObject {
             endpoints.map(|(n, e)| e.check(family).map_err(|error| error.within(&format!("endpoints[{n}]"))));
         let subset =
             EndpointSubset { endpoints: endpoints.collect::<Result<_, _>>()?, ports: ports("ports", self.ports)? };
-        Ok(Some(EndpointList { key, service, subsets: vec![subset] }))
+        Ok(Some(EndpointList { key, service, subsets: [subset].into() }))
     }
 }
 

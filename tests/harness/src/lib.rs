@@ -7,6 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`apiserver`] | etcd, kube-apiserver, and on demand the controller manager, the scheduler and kwok |
+//! | [`liar`] | an API server that says what a test tells it to say |
 //! | [`objects`] | short ways to build and write Services, Nodes, EndpointSlices, Endpoints |
 //! | [`backends`] | servers that answer with their own name over TCP and UDP, and clients that ask them |
 //! | [`netns`] | network namespaces with addresses that may stand in EndpointSlices |
@@ -16,6 +17,7 @@
 //! | [`wait`] | the one place that polls |
 //! | [`ports`] | ports that are free and stay so |
 //! | [`programs`] | where `tests/tools/install.sh` put what tests need |
+//! | [`tls`] | certificates that are good or bad as wanted, and servers that speak TLS with them |
 //! | [`http`] | GET and POST without a client library |
 //!
 //! **Nothing is left behind.** Each program runs below a small shell that waits for the end of its
@@ -45,12 +47,14 @@ pub mod apiserver;
 pub mod backends;
 pub mod http;
 pub mod lbex;
+pub mod liar;
 pub mod netns;
 pub mod nginx;
 pub mod objects;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod tls;
 pub mod wait;
 
 mod scratch;

@@ -15,7 +15,7 @@ use crate::support::{World, at, pods, pods_slice, servers, tcp_reaches, udp_reac
 /// The contract's two seconds, and as much again for a machine that runs other tests at the same time.
 const AGAIN: Duration = Duration::from_secs(4);
 
-fn kill_hard(pid: u32) -> Result<()> {
+pub(super) fn kill_hard(pid: u32) -> Result<()> {
     Ok(kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?)
 }
 

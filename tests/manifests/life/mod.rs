@@ -6,4 +6,5 @@ mod killed;
 mod neighbours;
 mod observed;
 mod ports;
+mod reboot;
 mod users;

@@ -16,7 +16,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_http::decompression::DecompressionLayer;
 
 use super::unverified;
@@ -29,6 +29,11 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
 /// How long a connection that nobody uses is kept. Short: who knows what became of it.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// What went wrong went wrong between LBEX and the proxy, not between LBEX and the API server.
+#[derive(Debug, thiserror::Error)]
+#[error("the proxy")]
+pub(in crate::source::kube) struct OfProxy(#[source] BoxError);
 
 /// A client for `config`, through the proxy `via` if given (a URL that [`super::environment::parse`] made).
 pub(super) fn build(config: &Config, via: Option<&Uri>) -> Result<Client, Error> {
@@ -45,6 +50,7 @@ pub(super) fn build(config: &Config, via: Option<&Uri>) -> Result<Client, Error>
         Some("https") => {
             // The proxy's certificate is checked against the host's authorities: the cluster's know nothing of it.
             let tls = Config::new(proxy.clone()).rustls_https_connector_with_connector(connector())?;
+            let tls = tls.map_err(OfProxy as fn(BoxError) -> OfProxy);
             stack(config, authenticated(Tunnel::new(without_user(proxy), tls), user))
         }
         _ => stack(config, authenticated(Tunnel::new(without_user(proxy), connector()), user)),

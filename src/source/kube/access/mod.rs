@@ -20,6 +20,7 @@ use ::kube::Config;
 use http::{HeaderName, HeaderValue, Uri};
 use secrecy::SecretString;
 
+pub(super) use self::client::OfProxy;
 pub use self::environment::ProxyVariables;
 pub use self::in_cluster::InCluster;
 pub(super) use self::session::{Lease, Session};

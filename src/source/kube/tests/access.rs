@@ -16,7 +16,7 @@ use super::*;
 use crate::source::SourceError;
 use crate::source::kube::{InCluster, ProxyVariables};
 
-fn write(folder: &TempDir, cluster: &Value, user: &Value) -> PathBuf {
+pub(super) fn write(folder: &TempDir, cluster: &Value, user: &Value) -> PathBuf {
     let path = folder.path().join("kubeconfig");
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "main",
@@ -28,7 +28,7 @@ fn write(folder: &TempDir, cluster: &Value, user: &Value) -> PathBuf {
     path
 }
 
-fn by(path: &Path) -> KubeSettings {
+pub(super) fn by(path: &Path) -> KubeSettings {
     let access = Access::Kubeconfig(path.to_owned(), ProxyVariables::default());
     KubeSettings { access, namespaces: Vec::new(), endpoints_api: EndpointsApi::Auto }
 }
@@ -39,7 +39,7 @@ fn program(folder: &TempDir, name: &str, text: &str) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-async fn connects(settings: KubeSettings) -> KubeSource {
+pub(super) async fn connects(settings: KubeSettings) -> KubeSource {
     KubeSource::connect_with(settings, quick()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 

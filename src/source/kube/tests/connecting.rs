@@ -110,3 +110,43 @@ async fn slices_that_are_demanded_and_missing_are_said() {
     let text = error(KubeSettings { endpoints_api: EndpointsApi::EndpointSlices, ..settings(&api) }).await.to_string();
     assert!(text.contains("--endpoints-api auto"), "{text}");
 }
+
+#[tokio::test]
+async fn with_something_to_serve_the_first_contact_is_made_until_it_succeeds() {
+    let api = Api::start().await;
+    for _ in 0..3 {
+        api.on("/version", Reply::json(503, &json!({"message": "starting"})));
+    }
+    api.on("/version", Reply::json(200, &json!({"gitVersion": "v1.36.1"})));
+    api.on("probe nodes", forbidden("list", "nodes"));
+    let contact = Contact::open(settings(&api), quick()).await.unwrap();
+    let source = tokio::time::timeout(LIMIT, contact.keep_trying()).await.expect("it answers in the end");
+    assert_eq!(source.version(), "v1.36.1");
+    assert_eq!(api.asked("/version").len(), 5, "three times away, once refusing, and then it works");
+}
+
+#[tokio::test]
+async fn credentials_are_loaded_anew_while_they_are_refused() {
+    let (api, folder) = (Api::start().await, tempfile::TempDir::new().unwrap());
+    let token = folder.path().join("token");
+    std::fs::write(&token, "old").unwrap();
+    api.need_token("new");
+    let kubeconfig = folder.path().join("kubeconfig");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "main",
+        "contexts": [{"name": "main", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": api.url()}}],
+        "users": [{"name": "me", "user": {"tokenFile": token}}],
+    });
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let access = Access::Kubeconfig(kubeconfig, crate::source::kube::ProxyVariables::default());
+    let contact = Contact::open(KubeSettings { access, ..settings(&api) }, quick()).await.unwrap();
+    let renewed = async {
+        while api.asked("/version").len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        std::fs::write(&token, "new").unwrap();
+    };
+    let both = async { tokio::join!(contact.keep_trying(), renewed).0 };
+    tokio::time::timeout(LIMIT, both).await.expect("the new token is used");
+}

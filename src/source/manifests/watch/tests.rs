@@ -254,3 +254,20 @@ async fn a_reading_that_nobody_waited_for_is_not_lost() {
     fs::write(temp.path().join("b.yaml"), service("b", 1)).unwrap();
     until_names(&mut follower, &["a:2", "b:1"]).await;
 }
+
+#[tokio::test]
+async fn what_was_reported_is_not_held_twice() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("a.yaml"), service("a", 1) + &service("b", 1)).unwrap();
+    let (mut follower, loaded) = open(temp.path()).await;
+    let mut cluster = lbex_core::snapshot::Snapshot::default();
+    let mut take = |loaded: Loaded| {
+        loaded.into_changes().into_iter().for_each(|change| drop(cluster.apply(change)));
+        // Beside the cluster's there is the follower's, of the same object.
+        cluster.services().map(Arc::strong_count).collect::<Vec<_>>()
+    };
+    assert_eq!(take(loaded), [2, 2]);
+    // Also where it is read again and is as it was.
+    fs::write(temp.path().join("a.yaml"), service("a", 1) + &service("b", 2)).unwrap();
+    assert_eq!(take(until_names(&mut follower, &["a:1", "b:2"]).await), [2, 2]);
+}

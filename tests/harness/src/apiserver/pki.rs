@@ -50,7 +50,7 @@ impl Pki {
     }
 }
 
-fn ca_params() -> Result<CertificateParams> {
+pub(crate) fn ca_params() -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, "lbex-test-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
