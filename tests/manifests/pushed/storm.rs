@@ -48,12 +48,14 @@ async fn changes_under_load(nginx: Nginx) -> Result<()> {
         }
     }
     held.check().await?;
+    let repeated = load.repeated();
     let served = load.finish().await?;
     for port in &ports {
         tcp_reaches(at(*port), &["a", "b"]).await?;
         udp_reaches(at(*port), &["a", "b"]).await?;
     }
     before.only_pushed(&world.lbex, rounds.into()).await?;
+    ensure!(repeated == 0, "{repeated} questions over UDP had no answer");
     ensure!(served > usize::from(rounds), "{served} clients were served");
     let said = error_log(&world.lbex)?;
     ensure!(said.len() == log.len(), "NGINX says: {}", &said[log.len()..]);
