@@ -14,18 +14,22 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Prints it under a title.
+    /// Prints it under a title, in Markdown, as benches/README.md has it.
     pub(crate) fn print(&self, title: &str) {
-        println!("\n{title}");
+        println!("\n{title}\n");
         let columns = self.rows[0].len();
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
+        let line = |cells: &[String]| println!("| {} |", cells.join(" | "));
+        for (number, row) in self.rows.iter().enumerate() {
             let first = format!("{:<width$}", row[0], width = widths[0]);
             let rest = row.iter().zip(&widths).skip(1).map(|(cell, width)| format!("{cell:>width$}"));
-            let line: Vec<String> = std::iter::once(first).chain(rest).collect();
-            println!("  {}", line.join("  ").trim_end());
+            line(&std::iter::once(first).chain(rest).collect::<Vec<_>>());
+            if number == 0 {
+                line(&widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>());
+            }
         }
+        println!();
     }
 }
 

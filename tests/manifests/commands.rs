@@ -287,7 +287,7 @@ async fn render(nginx: Nginx) -> Result<()> {
     lbex.wait_healthy().await?;
     let program = match nginx {
         Nginx::Embedded => lbex.prefix().join("bin/nginx"),
-        Nginx::System => Nginx::system_path()?,
+        other => other.flag()?.into(),
     };
     for (name, text) in &files {
         let path = prefix.join(name);

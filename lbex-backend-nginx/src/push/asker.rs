@@ -23,6 +23,9 @@ pub(super) struct Set {
     pub(super) version: u64,
 }
 
+/// The versions of a name's addresses of each family.
+pub(super) type Versions = [u64; 2];
+
 /// What is true of a name now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Current {
@@ -58,6 +61,10 @@ impl Current {
 
     pub(super) fn set(&self, family: Family) -> &Set {
         &self.sets[family.index()]
+    }
+
+    pub(super) fn versions(&self) -> Versions {
+        Family::BOTH.map(|family| self.set(family).version)
     }
 
     /// Whether a question for this family is held until something changes. One with no addresses is not, so that it need not be
@@ -235,11 +242,9 @@ impl Asker {
         complete
     }
 
-    /// Whether it has applied all that is true now.
-    pub(super) fn is_current(&self, current: &Current) -> bool {
-        Family::BOTH.into_iter().all(|family| {
-            self.has[family.index()].as_ref().is_some_and(|has| has.version == current.set(family).version)
-        })
+    /// Whether it has applied these versions, or later ones.
+    pub(super) fn has_applied(&self, versions: Versions) -> bool {
+        self.has.iter().zip(versions).all(|(has, version)| has.as_ref().is_some_and(|has| has.version >= version))
     }
 
     /// Since when its oldest question waits.

@@ -1,6 +1,6 @@
 //! Who asks. Any local user may send datagrams to the responder; only NGINX's sockets count.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ const MOST: usize = 1024;
 
 /// Where finding out costs much: the pause after a stranger's socket was looked at.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The same to see whether sockets are still there.
+const GONE_EVERY: Duration = Duration::from_millis(50);
 
 /// For how long what was found out about a socket holds: its port may have another owner then.
 const LASTS: Duration = Duration::from_secs(2);
@@ -45,6 +48,11 @@ impl Owners {
             Owner::Untold => true,
         }
     }
+
+    /// Whether there is no UDP socket at `from` any more.
+    fn is_closed(&self, from: SocketAddr) -> bool {
+        (self.find)(Protocol::Udp, from, self.at) == Owner::Nobody
+    }
 }
 
 /// Which local UDP sockets belong to NGINX, as far as is known.
@@ -54,11 +62,12 @@ pub(super) struct Peers {
     /// What is known: since when, and whether it is NGINX's.
     known: HashMap<SocketAddr, (Duration, bool)>,
     looked: Option<Duration>,
+    looked_for_gone: Option<Duration>,
 }
 
 impl Peers {
     pub(super) fn new(owners: Owners) -> Self {
-        Self { owners, known: HashMap::new(), looked: None }
+        Self { owners, known: HashMap::new(), looked: None, looked_for_gone: None }
     }
 
     /// Whether a datagram from there is NGINX's. One from a socket that there was no time to look at yet is not; NGINX repeats it.
@@ -84,6 +93,18 @@ impl Peers {
         }
         self.known.insert(from, (now, is));
         is
+    }
+
+    /// Those of these sockets that are not there any more: a worker was killed. Says of none where it was asked just before; who asks
+    /// does so again.
+    pub(super) fn gone(&mut self, now: Duration, doubted: BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
+        if doubted.is_empty() || self.looked_for_gone.is_some_and(|at| at + GONE_EVERY > now) {
+            return Vec::new();
+        }
+        self.looked_for_gone = Some(now);
+        let gone: Vec<_> = doubted.into_iter().filter(|from| self.owners.is_closed(*from)).collect();
+        self.known.retain(|from, _| !gone.contains(from));
+        gone
     }
 }
 
@@ -115,6 +136,17 @@ mod tests {
             assert!(!peers.is_nginx(second * u32::from(port), from(port)));
         }
         assert!(peers.known.len() <= MOST);
+    }
+
+    #[test]
+    fn sockets_that_are_closed_are_gone() {
+        let find: Find = |_, from, _| if from.port() == 7 { Owner::Nobody } else { Owner::User(33) };
+        let mut peers = Peers::new(Owners { users: vec![33], at: from(1), find, pause: Duration::ZERO });
+        let second = Duration::from_secs(1);
+        assert_eq!(peers.gone(second, BTreeSet::new()), []);
+        assert_eq!(peers.gone(second, [from(6), from(7)].into()), [from(7)]);
+        assert_eq!(peers.gone(second, [from(7)].into()), [], "looked so soon");
+        assert_eq!(peers.gone(second * 2, [from(7)].into()), [from(7)]);
     }
 
     #[test]

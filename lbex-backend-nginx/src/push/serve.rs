@@ -56,7 +56,7 @@ pub(super) fn start(
 
 async fn serve(shared: &Shared, udp: &UdpSocket, mut peers: Peers, mut stop: watch::Receiver<()>) {
     loop {
-        let next = tick(shared);
+        let next = tick(shared, &mut peers);
         tokio::select! {
             biased;
             _ = stop.changed() => return,
@@ -111,11 +111,18 @@ async fn rest(error: &io::Error) {
 }
 
 /// Does what time has made due. Answers how long nothing is.
-fn tick(shared: &Shared) -> Duration {
+fn tick(shared: &Shared, peers: &mut Peers) -> Duration {
     let mut out = Vec::new();
     let now = shared.now();
-    let next = shared.lock().tick(now, &mut out);
+    let (next, doubted) = {
+        let mut table = shared.lock();
+        (table.tick(now, &mut out), table.doubted())
+    };
     out.iter().for_each(|answer| shared.send(answer));
+    for gone in peers.gone(now, doubted) {
+        tracing::debug!(%gone, "a worker of NGINX's that asked for endpoints is gone");
+        shared.lock().leave(gone);
+    }
     // The clock of the runtime counts milliseconds.
     next.saturating_sub(now).max(Duration::from_millis(1))
 }

@@ -2,7 +2,7 @@
 //! clocks. Time comes in as the time since some beginning, answers go out as a list.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
 
-use super::asker::{Asker, Current, Heard, NO_SERVER, Reply};
+use super::asker::{Asker, Current, Heard, NO_SERVER, Reply, Versions};
 use super::name::{ServerGroup, ServerName};
 use super::waiter::Waiter;
 use super::wire::Question;
@@ -103,7 +103,8 @@ pub struct Standing {
 struct Entry {
     current: Current,
     askers: Vec<Asker>,
-    waiters: Vec<Arc<Waiter>>,
+    /// Who waits, and for which versions: later changes do not make them wait for longer.
+    waiters: Vec<(Arc<Waiter>, Versions)>,
     asked: bool,
     queued: bool,
 }
@@ -128,6 +129,8 @@ pub struct Table {
     queue: VecDeque<ServerName>,
     /// When to see whether answers were taken.
     checks: BinaryHeap<Reverse<(Duration, SocketAddr, ServerName)>>,
+    /// Who did not take an answer in time.
+    doubted: BTreeSet<SocketAddr>,
     next_sweep: Duration,
     counts: Counts,
 }
@@ -139,8 +142,12 @@ impl Entry {
 
     /// Whether NGINX has applied what is true now: all resolvers that react have, and there is one.
     fn is_current(&self) -> bool {
-        let mut reacting = self.askers.iter().filter(|asker| !asker.retired && !is_deaf(asker)).peekable();
-        reacting.peek().is_some() && reacting.all(|asker| asker.is_current(&self.current))
+        has_applied(&self.askers, self.current.versions())
+    }
+
+    fn wait(&mut self, waiter: &Arc<Waiter>) {
+        waiter.one_more();
+        self.waiters.push((waiter.clone(), self.current.versions()));
     }
 
     fn is_dead(&self) -> bool {
@@ -148,9 +155,14 @@ impl Entry {
     }
 
     fn tell_waiters(&mut self) {
-        if !self.waiters.is_empty() && self.is_current() {
-            self.waiters.drain(..).for_each(|waiter| waiter.one_done());
-        }
+        let Self { askers, waiters, .. } = self;
+        waiters.retain(|(waiter, versions)| {
+            let done = has_applied(askers, *versions);
+            if done {
+                waiter.one_done();
+            }
+            !done
+        });
     }
 
     fn asker(&mut self, from: SocketAddr, now: Duration) -> &mut Asker {
@@ -169,6 +181,12 @@ impl Entry {
     }
 }
 
+/// Whether all resolvers that react have these versions, or later ones, and there is one.
+fn has_applied(askers: &[Asker], versions: Versions) -> bool {
+    let mut reacting = askers.iter().filter(|asker| !asker.retired && !is_deaf(asker)).peekable();
+    reacting.peek().is_some() && reacting.all(|asker| asker.has_applied(versions))
+}
+
 fn is_deaf(asker: &Asker) -> bool {
     asker.sent.is_some_and(|(_, tries)| tries >= MOST_TRIES)
 }
@@ -184,6 +202,7 @@ impl Table {
             on_the_way: VecDeque::new(),
             queue: VecDeque::new(),
             checks: BinaryHeap::new(),
+            doubted: BTreeSet::new(),
             next_sweep: SWEEP,
             counts: Counts::default(),
         }
@@ -217,8 +236,7 @@ impl Table {
             let addresses = groups.get(group).map_or(&[][..], Vec::as_slice);
             let changed = entry.current.become_(current(addresses, group.protocol, immediate, version));
             if let Some(waiter) = waiter.filter(|_| entry.asked && !entry.is_current()) {
-                waiter.one_more();
-                entry.waiters.push(waiter.clone());
+                entry.wait(waiter);
             }
             if changed || !entry.askers.is_empty() {
                 touched.push(*group);
@@ -239,7 +257,7 @@ impl Table {
         if gone.generation.is_none() {
             self.unknown -= gone.entries.len();
         }
-        gone.entries.into_values().flat_map(|entry| entry.waiters).for_each(|waiter| waiter.one_done());
+        gone.entries.into_values().flat_map(|entry| entry.waiters).for_each(|(waiter, _)| waiter.one_done());
     }
 
     /// A question by UDP.
@@ -325,6 +343,19 @@ impl Table {
         retired.iter().for_each(|name| self.answer(now, name, out));
     }
 
+    /// Who did not take an answer in time since this was last asked: it may be gone.
+    pub fn doubted(&mut self) -> BTreeSet<SocketAddr> {
+        std::mem::take(&mut self.doubted)
+    }
+
+    /// A resolver is gone, and nobody waits for it any more.
+    pub fn leave(&mut self, from: SocketAddr) {
+        for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
+            entry.askers.retain(|asker| asker.from != from);
+            entry.tell_waiters();
+        }
+    }
+
     /// Whether NGINX has applied what is true of a Service's names that it asks for.
     pub fn is_current(&self, service: &ServiceKey) -> bool {
         let entries = self.services.get(service).into_iter().flat_map(|known| known.entries.values());
@@ -358,8 +389,7 @@ impl Table {
         for name in names {
             let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
             if let Some(entry) = entry.filter(|entry| !entry.is_current()) {
-                waiter.one_more();
-                entry.waiters.push(waiter.clone());
+                entry.wait(waiter);
             }
         }
     }
@@ -367,7 +397,7 @@ impl Table {
     /// Forgets that anybody waits with this waiter.
     pub fn give_up(&mut self, waiter: &Arc<Waiter>) {
         for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
-            entry.waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+            entry.waiters.retain(|(other, _)| !Arc::ptr_eq(other, waiter));
         }
     }
 
@@ -475,6 +505,7 @@ impl Table {
                 continue;
             }
             asker.sent = Some((now, tries + 1));
+            self.doubted.insert(from);
             for reply in asker.again() {
                 self.on_the_way.push_back(now);
                 self.counts.answers += 1;

@@ -1,4 +1,4 @@
-//! What the table forgets, and what it does not take.
+//! What the table forgets, what it does not take, and who is waited for.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -164,4 +164,42 @@ fn many_answers_and_those_that_come_again_leave_room_for_each_other() {
     }
     // Each once, and six times more.
     assert_eq!(answers + again, 2 * usize::from(NAMES) * 7);
+}
+
+#[test]
+fn a_change_is_taken_although_the_next_one_came_meanwhile() {
+    let mut world = World::new(false);
+    let address = |number: u8| IpAddr::from([10, 0, 0, number]);
+    world.set(8080, &[address(1)]);
+    world.ask(1000, 8080);
+    world.ask(1000, 8080);
+    // Two changes for each round of questions: when NGINX asks, it never has the newest.
+    for number in (2..20).step_by(2) {
+        let (first, sent) = world.set(8080, &[address(number)]);
+        assert!(!sent.is_empty());
+        let (second, _) = world.set(8080, &[address(number + 1)]);
+        assert!(!world.ask(1000, 8080).is_empty(), "the second one is told at once");
+        assert_eq!((first.left(), second.left()), (0, 1));
+        world.ask(1000, 8080);
+        assert_eq!(second.left(), 0);
+    }
+}
+
+#[test]
+fn a_worker_that_is_gone_is_not_waited_for() {
+    let mut world = World::new(true);
+    world.set(8080, &[[10, 0, 0, 1].into()]);
+    for from in [1000, 1000, 1001, 1001] {
+        world.ask(from, 8080);
+    }
+    assert!(world.table.doubted().is_empty());
+    let (waiter, sent) = world.set(8080, &[[10, 0, 0, 2].into()]);
+    assert_eq!(sent.len(), 2, "each has its question for IPv4 answered");
+    world.ask(1001, 8080);
+    assert_eq!(waiter.left(), 1, "the other one may be slow");
+    world.pass(1);
+    let gone = SocketAddr::from(([127, 0, 0, 1], 1000));
+    assert_eq!(world.table.doubted(), [gone].into());
+    world.table.leave(gone);
+    assert_eq!(waiter.left(), 0);
 }

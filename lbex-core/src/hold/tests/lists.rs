@@ -8,7 +8,7 @@ fn a_list_that_lacks_most_is_taken_in_but_for_what_it_lacks() {
     gate.take(Change::AllServices(services(0..10)), 0);
     assert_eq!(gate.texts(), [""; 0], "a first list removes nothing");
     let mut list = services(8..12);
-    list[0].headless = true;
+    Arc::make_mut(&mut list[0]).headless = true;
     gate.take(Change::AllServices(list), 10);
     assert_eq!((gate.services(), gate.hold.held(ObjectKind::Service)), (12, 8));
     assert!(gate.cluster.service(&service("web", 8).key).unwrap().headless, "what it changes is taken in");
@@ -103,7 +103,7 @@ fn what_lasts_is_told_again_every_minute() {
 #[test]
 fn lists_of_one_namespace_concern_that_namespace() {
     let mut gate = Gate::new(Some(LIMIT));
-    let of = |namespace: &str, count| (0..count).map(|n| service(namespace, n)).collect::<Vec<_>>();
+    let of = |namespace: &str, count| (0..count).map(|n| service(namespace, n).into()).collect::<Vec<_>>();
     let list = |namespace: &str, count| Change::NamespaceServices(namespace.into(), of(namespace, count));
     gate.take(list("a", 10), 0);
     gate.take(list("b", 10), 0);

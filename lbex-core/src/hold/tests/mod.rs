@@ -90,8 +90,8 @@ fn service(namespace: &str, n: usize) -> Service {
     }
 }
 
-fn services(range: std::ops::Range<usize>) -> Vec<Service> {
-    range.map(|n| service("web", n)).collect()
+fn services(range: std::ops::Range<usize>) -> Vec<Arc<Service>> {
+    range.map(|n| service("web", n).into()).collect()
 }
 
 fn node(n: usize) -> Node {
@@ -113,7 +113,7 @@ fn slice_of(service: usize, name: usize, endpoints: &[u8]) -> EndpointList {
     };
     let key = EndpointListKey { api: EndpointsApi::Slices, namespace: "web".into(), name: format!("l{name}").into() };
     let subset = EndpointSubset { ports: Vec::new(), endpoints: endpoints.iter().map(endpoint).collect() };
-    EndpointList { key, service: self::service("web", service).key, subsets: vec![subset] }
+    EndpointList { key, service: self::service("web", service).key, subsets: [subset].into() }
 }
 
 fn addresses(cluster: &Snapshot) -> Vec<u8> {

@@ -23,7 +23,7 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     let services = prop::collection::btree_set(0..30usize, 0..30)
-        .prop_map(|all| Change::AllServices(all.into_iter().map(|n| service("web", n)).collect()));
+        .prop_map(|all| Change::AllServices(all.into_iter().map(|n| service("web", n).into()).collect()));
     let nodes = prop::collection::btree_set(0..30usize, 0..30)
         .prop_map(|all| Change::AllNodes(all.into_iter().map(node).collect()));
     prop_oneof![
