@@ -42,7 +42,7 @@ bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs on
 	$(CARGO) bench --workspace $(BENCH:%=--bench '%')
 
 .PHONY: bench-push
-bench-push: test-tools ## Measure API write to traffic, pushed and reloaded, with up to 5,000 Services (12 minutes)
+bench-push: test-tools ## Measure API write to traffic, pushed and reloaded, with up to 5,000 Services (10 minutes)
 	$(MAKE) bench BENCH=push
 
 .PHONY: lint
