@@ -41,6 +41,8 @@ async fn connections_survive(nginx: Nginx) -> Result<()> {
         Ok(())
     })
     .await?;
+    let reason = async |reason| world.lbex.metric("lbex_reloads_total", &[("reason", reason)]).await;
+    assert_eq!((reason("listeners").await?, reason("endpoints").await?), (Some(2.0), Some(expected - 2.0)));
 
     // Its own endpoint is replaced: new clients go elsewhere, this one stays where it is.
     world.put([&held as _, &pods_slice("held", [&servers[1]]) as _])?;
@@ -51,14 +53,16 @@ async fn connections_survive(nginx: Nginx) -> Result<()> {
     // Old workers end with their last connection, and until then they are counted.
     eventually("a draining worker is counted", SOON, || async {
         let draining = world.lbex.metric("lbex_draining_workers", &[]).await?;
-        ensure!(draining >= Some(1.0), "{draining:?}");
+        let connections = world.lbex.metric("lbex_draining_connections", &[]).await?;
+        ensure!(draining >= Some(1.0) && connections >= Some(2.0), "{draining:?} {connections:?}");
         Ok(())
     })
     .await?;
     drop(connection);
     eventually("no worker is draining", SOON, || async {
         let draining = world.lbex.metric("lbex_draining_workers", &[]).await?;
-        ensure!(draining == Some(0.0), "{draining:?}");
+        let connections = world.lbex.metric("lbex_draining_connections", &[]).await?;
+        ensure!((draining, connections) == (Some(0.0), Some(0.0)), "{draining:?} {connections:?}");
         Ok(())
     })
     .await
