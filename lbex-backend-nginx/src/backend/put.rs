@@ -257,14 +257,14 @@ impl NginxBackend {
             }
         }
         self.make_way(state, choice, main, running, host).await?;
-        let why = self.reason(state, choice, main, running);
+        let why = Self::reason(state, choice, main, running);
         let confirmed = self.reload(state, choice, main, why).await?;
         tracing::info!(why = why.as_str(), generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
     }
 
     /// Why the NGINX that runs is reloaded.
-    fn reason(&self, state: &State, choice: &Choice, main: &MainFile, running: &Running) -> ReloadReason {
+    fn reason(state: &State, choice: &Choice, main: &MainFile, running: &Running) -> ReloadReason {
         let known = running.generation.is_some() && running.generation == state.confirmed;
         if !known && running.parts.is_empty() {
             return ReloadReason::Repair;
