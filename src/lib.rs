@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod cli;
 pub mod engine;
+pub mod host;
 pub mod logging;
 pub mod publish;
 pub mod registry;

@@ -1,6 +1,7 @@
 //! Puts the parts together: the controller, `lbex render`, `lbex validate`.
 
 mod controller;
+mod release;
 mod render;
 mod shutdown;
 mod supervise;

@@ -38,7 +38,7 @@ fn state(services: u16) -> SavedState {
     let services: BTreeMap<_, _> = (1..=services).map(config).collect();
     let saved = services.len() as u64;
     let desired = DesiredState { generation: 0, services };
-    SavedState { lbex: "1.2.3".to_owned(), saved, cluster: None, scope: Scope::default(), desired }
+    SavedState { lbex: "1.2.3".to_owned(), saved, cluster: None, inventory: None, scope: Scope::default(), desired }
 }
 
 /// The other process writes as fast as it can; nothing where it is not asked to.

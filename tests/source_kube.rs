@@ -77,6 +77,7 @@ impl Seen {
             };
             match event.context("the source ended")? {
                 SourceEvent::Synced => self.synced = true,
+                SourceEvent::Cluster(_) => {}
                 SourceEvent::Trouble(trouble) => self.troubles.push(trouble),
                 SourceEvent::Recovered(recovered) => self.recovered.push(recovered),
                 SourceEvent::Changes(changes) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::HostAddresses;
 use crate::model::Protocol;
 use crate::names::{DnsName, ServiceKey};
 
@@ -77,6 +78,16 @@ pub enum Servers {
         /// DNS servers to ask, at least one.
         resolvers: Arc<[SocketAddr]>,
     },
+}
+
+impl Servers {
+    /// The servers that are on this host.
+    pub(crate) fn on_host(&self, host: &HostAddresses) -> Vec<SocketAddr> {
+        match self {
+            Self::Addresses(all) => all.iter().copied().filter(|server| host.contains(server.ip())).collect(),
+            Self::Dns { .. } => Vec::new(),
+        }
+    }
 }
 
 /// How connections are spread over servers.

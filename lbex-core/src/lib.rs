@@ -5,10 +5,12 @@
 //! [`desired::Delta`], with a [`rejection::Rejection`] for each problem. [`planner::Planner`] does that one change at a time;
 //! [`oracle`] does it from scratch, and both must agree. A [`backend::ProxyBackend`] makes it so and reports.
 
+pub mod addresses;
 pub mod annotations;
 pub mod backend;
 pub mod desired;
 pub mod duration;
+pub mod hold;
 pub mod intent;
 pub mod model;
 pub mod names;

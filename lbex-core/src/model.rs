@@ -202,3 +202,37 @@ pub struct EndpointList {
     /// Its contents. Shared: a source that remembers what it reported needs no copy.
     pub subsets: Arc<[EndpointSubset]>,
 }
+
+/// The kinds of objects that LBEX watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// Services.
+    Service,
+    /// Nodes.
+    Node,
+    /// EndpointSlices or Endpoints.
+    Endpoints,
+}
+
+impl ObjectKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Service, Self::Node, Self::Endpoints];
+
+    /// `service`, `node` or `endpoints`: the metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Node => "node",
+            Self::Endpoints => "endpoints",
+        }
+    }
+
+    /// `Services`, `Nodes` or `endpoints`: the objects in a text.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Service => "Services",
+            Self::Node => "Nodes",
+            Self::Endpoints => "endpoints",
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::desired::ServiceConfig;
 use crate::names::ServiceKey;
 use crate::ports::{Claim, PortKey};
 use crate::rejection::Rejection;
-use crate::service::{Candidate, Rules, Standing, assemble, evaluate};
+use crate::service::{Candidate, Rules, Standing, assemble, evaluate, is_own};
 use crate::snapshot::Snapshot;
 
 /// What the whole cluster comes to.
@@ -41,7 +41,8 @@ pub fn plan(rules: &Rules, cluster: &Snapshot) -> Plan {
                 _ => Standing::Waits { holder: line[0].service.clone() },
             }
         };
-        let (config, rejections) = assemble(key, evaluation, standing);
+        let is_own = is_own(&rules.settings, |port| lines.contains_key(&port));
+        let (config, rejections) = assemble(key, evaluation, standing, is_own);
         if let Some(config) = config {
             plan.services.insert((*key).clone(), Arc::new(config));
         }

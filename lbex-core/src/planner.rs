@@ -2,6 +2,7 @@
 //! that they touch (design invariant 2). [`crate::oracle`] is what it must agree with.
 
 mod depends;
+mod loops;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use crate::desired::{Delta, DesiredState, ServiceChange};
 use crate::names::ServiceKey;
 use crate::ports::{Claim, Front, PortKey, PortTable};
 use crate::rejection::{Effect, Rejection};
-use crate::service::{Candidate, Evaluation, assemble, evaluate};
+use crate::service::{Candidate, Evaluation, assemble, evaluate, is_own};
 use crate::snapshot::{Change, Snapshot};
 use depends::Dependents;
+use loops::Loops;
 
 pub use crate::service::Rules;
 
@@ -45,6 +47,7 @@ pub struct Planner {
     entries: BTreeMap<ServiceKey, Evaluation>,
     ports: PortTable,
     dependents: Dependents,
+    loops: Loops,
     dirty: BTreeSet<ServiceKey>,
     desired: DesiredState,
     rejections: BTreeMap<ServiceKey, Arc<[Rejection]>>,
@@ -59,6 +62,7 @@ impl Planner {
             entries: BTreeMap::new(),
             ports: PortTable::default(),
             dependents: Dependents::default(),
+            loops: Loops::default(),
             dirty: BTreeSet::new(),
             desired: DesiredState::default(),
             rejections: BTreeMap::new(),
@@ -73,6 +77,10 @@ impl Planner {
         self.dirty.extend(touched.endpoints.into_iter().filter(reads_endpoints));
         for node in &touched.nodes {
             self.dirty.extend(self.dependents.of_node(node).cloned());
+        }
+        if !touched.host.is_empty() {
+            let on_host = |(_, entry): &(&ServiceKey, &Evaluation)| entry.has_server(&touched.host);
+            self.dirty.extend(self.entries.iter().filter(on_host).map(|(key, _)| key.clone()));
         }
     }
 
@@ -138,6 +146,7 @@ impl Planner {
         self.dependents.set(key, new.inputs.nodes, &self.cluster);
         let new_claims = claims(key, &new);
         let old = if new.asks { self.entries.insert(key.clone(), new) } else { self.entries.remove(key) };
+        self.loops.changed(key, old.as_ref(), self.entries.get(key));
         let old_claims = old.map(|old| claims(key, &old)).unwrap_or_default();
         for (port, claim) in old_claims.difference(&new_claims) {
             fronts.entry(*port).or_insert_with(|| self.ports.front(*port));
@@ -149,10 +158,14 @@ impl Planner {
         }
     }
 
-    /// A new holder concerns all who claim the port, a new next in line the holder.
+    /// A new holder concerns all who claim the port, a new next in line the holder; a port that is claimed now and was not, or the
+    /// other way round, those who have servers there.
     fn affected_by_ports(&self, fronts: &BTreeMap<PortKey, Front>, affected: &mut BTreeSet<ServiceKey>) {
         for (port, [held, waited]) in fronts {
             let [holds, waits] = self.ports.front(*port);
+            if held.is_some() != holds.is_some() {
+                affected.extend(self.loops.of_port(*port).cloned());
+            }
             if *held != holds {
                 affected.extend(self.ports.claimants(*port).cloned());
             } else if *waited != waits {
@@ -168,7 +181,8 @@ impl Planner {
         let standing = |c: &Candidate| {
             self.ports.standing((c.listener.protocol, c.listener.port), &Claim::new(entry.created, &key, c.index))
         };
-        let (config, rejections) = assemble(&key, entry, standing);
+        let is_own = is_own(&self.rules.settings, |port| self.ports.is_claimed(port));
+        let (config, rejections) = assemble(&key, entry, standing, is_own);
         let before = self.desired.services.get(&key).cloned();
         if let Some(change) = ServiceChange::between(before, config.map(Arc::new)) {
             outcome.delta.changes.insert(key.clone(), change);

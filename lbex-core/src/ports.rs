@@ -54,6 +54,11 @@ impl PortTable {
         [claims.next(), claims.next()]
     }
 
+    /// Whether anyone claims the port.
+    pub(crate) fn is_claimed(&self, port: PortKey) -> bool {
+        self.claims.contains_key(&port)
+    }
+
     /// Everyone who claims the port.
     pub(crate) fn claimants(&self, port: PortKey) -> impl Iterator<Item = &ServiceKey> {
         self.claims.get(&port).into_iter().flatten().map(|claim| &claim.service)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::addresses::Special;
 use crate::model::Protocol;
 use crate::names::{Quoted, ServiceKey};
 
@@ -318,6 +319,28 @@ pub enum Reason {
         /// One of them.
         example: IpAddr,
     },
+    /// An address that whoever writes endpoints must not reach.
+    #[error(
+        "{count} endpoint address(es) left out that are {special}, {example} among them (--allow-endpoint-cidrs permits such addresses)"
+    )]
+    EndpointNotAllowed {
+        /// What they are.
+        special: Special,
+        /// How many.
+        count: usize,
+        /// One of them.
+        example: IpAddr,
+    },
+    /// Servers on this host at ports that are LBEX's own.
+    #[error(
+        "{count} server(s) left out that are LBEX's own on this host, {example} among them: traffic would go round in circles"
+    )]
+    OwnListener {
+        /// How many.
+        count: usize,
+        /// One of them.
+        example: SocketAddr,
+    },
 }
 
 impl Reason {
@@ -356,7 +379,9 @@ impl Reason {
             | Self::NodeUnknown { .. }
             | Self::NoNodeAvailable { .. }
             | Self::NoNodeReady { .. }
-            | Self::NotUnicast { .. } => Effect::Adjusted,
+            | Self::NotUnicast { .. }
+            | Self::EndpointNotAllowed { .. }
+            | Self::OwnListener { .. } => Effect::Adjusted,
             Self::PortContested { .. }
             | Self::AnnotationWithoutEffect { .. }
             | Self::UnquotedAnnotation { .. }
@@ -409,6 +434,8 @@ impl Reason {
             Self::NoNodeReady { .. } => "NoNodeReady",
             Self::AllTerminating => "AllTerminating",
             Self::NotUnicast { .. } => "NotUnicast",
+            Self::EndpointNotAllowed { .. } => "EndpointNotAllowed",
+            Self::OwnListener { .. } => "OwnListener",
         }
     }
 }

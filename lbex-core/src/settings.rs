@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::addresses::EndpointRules;
 use crate::backend::Capabilities;
 use crate::model::Protocol;
 
@@ -100,6 +101,8 @@ pub struct PlanSettings {
     pub allowed_ports: PortRanges,
     /// Ports that LBEX itself uses.
     pub reserved: Vec<Reserved>,
+    /// `--allow-endpoint-cidrs`: which endpoint addresses traffic may be sent to. Default: those that are not special.
+    pub endpoints: EndpointRules,
     /// `--listen-address`: where every listener binds; none covers another. Default `0.0.0.0` here; the command line adds `::`
     /// where the host has IPv6.
     pub listen: Arc<[IpAddr]>,
@@ -113,6 +116,18 @@ pub struct PlanSettings {
     pub capabilities: Capabilities,
 }
 
+impl PlanSettings {
+    /// Whether listeners bind `address`, which is this host's.
+    pub fn listens_on(&self, address: IpAddr) -> bool {
+        self.listen.iter().any(|l| *l == address || (l.is_unspecified() && l.is_ipv4() == address.is_ipv4()))
+    }
+
+    /// Whether LBEX itself uses a port of `address`, which is this host's.
+    pub fn reserves(&self, protocol: Protocol, address: SocketAddr) -> bool {
+        self.reserved.iter().any(|reserved| reserved.covers(protocol, address.ip(), address.port()))
+    }
+}
+
 impl Default for PlanSettings {
     fn default() -> Self {
         Self {
@@ -121,6 +136,7 @@ impl Default for PlanSettings {
             allow_external_name: false,
             allowed_ports: PortRanges::all(),
             reserved: Vec::new(),
+            endpoints: EndpointRules::default(),
             listen: Arc::from([IpAddr::V4(Ipv4Addr::UNSPECIFIED)]),
             connect_timeout: Duration::from_secs(3),
             tcp_idle_timeout: Duration::from_secs(3600),

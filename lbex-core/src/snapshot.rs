@@ -1,8 +1,10 @@
 //! What is known of the cluster now: an index over [`crate::model`] objects that says what each change touches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::addresses::HostAddresses;
 use crate::model::{EndpointList, EndpointListKey, EndpointSubset, EndpointsApi, Node, Service};
 use crate::names::ServiceKey;
 
@@ -27,6 +29,12 @@ pub enum Change {
     AllNodes(Vec<Node>),
     /// The complete list of endpoint objects of one API.
     AllEndpoints(EndpointsApi, Vec<EndpointList>),
+    /// The complete list of the Services of one namespace: what is not in it and of that namespace is gone.
+    NamespaceServices(Arc<str>, Vec<Arc<Service>>),
+    /// The complete list of the endpoint objects of one API in one namespace.
+    NamespaceEndpoints(Arc<str>, EndpointsApi, Vec<EndpointList>),
+    /// The addresses of LBEX's own host.
+    Host(HostAddresses),
 }
 
 /// What a change touched: nothing, where the objects were as before.
@@ -38,9 +46,11 @@ pub struct Touched {
     pub endpoints: BTreeSet<ServiceKey>,
     /// Nodes that were created, changed or removed.
     pub nodes: BTreeSet<Arc<str>>,
+    /// Addresses that LBEX's own host got or lost.
+    pub host: BTreeSet<IpAddr>,
 }
 
-/// The cluster as the sources have reported it so far.
+/// The cluster as the sources have reported it so far, and what LBEX's own host is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     services: BTreeMap<ServiceKey, Arc<Service>>,
@@ -48,6 +58,7 @@ pub struct Snapshot {
     nodes_ready: usize,
     lists: BTreeMap<ServiceKey, BTreeMap<EndpointListKey, Arc<[EndpointSubset]>>>,
     list_owner: BTreeMap<EndpointListKey, ServiceKey>,
+    host: HostAddresses,
 }
 
 impl Snapshot {
@@ -61,24 +72,16 @@ impl Snapshot {
             Change::NodeGone(name) => self.remove_node(&name, &mut touched),
             Change::Endpoints(list) => self.set_list(list, &mut touched),
             Change::EndpointsGone(key) => self.remove_list(&key, &mut touched),
-            Change::AllServices(all) => {
-                let keep: BTreeSet<_> = all.iter().map(|s| s.key.clone()).collect();
-                let gone: Vec<_> = self.services.keys().filter(|k| !keep.contains(*k)).cloned().collect();
-                gone.iter().for_each(|key| self.remove_service(key, &mut touched));
-                all.into_iter().for_each(|service| self.set_service(service, &mut touched));
+            Change::AllServices(all) => self.set_services(None, all, &mut touched),
+            Change::AllNodes(all) => self.set_nodes(all, &mut touched),
+            Change::AllEndpoints(api, all) => self.set_lists(None, api, all, &mut touched),
+            Change::NamespaceServices(namespace, all) => self.set_services(Some(&namespace), all, &mut touched),
+            Change::NamespaceEndpoints(namespace, api, all) => {
+                self.set_lists(Some(&namespace), api, all, &mut touched);
             }
-            Change::AllNodes(all) => {
-                let keep: BTreeSet<_> = all.iter().map(|n| n.name.clone()).collect();
-                let gone: Vec<_> = self.nodes.keys().filter(|k| !keep.contains(*k)).cloned().collect();
-                gone.iter().for_each(|name| self.remove_node(name, &mut touched));
-                all.into_iter().for_each(|node| self.set_node(node, &mut touched));
-            }
-            Change::AllEndpoints(api, all) => {
-                let keep: BTreeSet<_> = all.iter().map(|l| l.key.clone()).collect();
-                let of_api = self.list_owner.keys().filter(|k| k.api == api);
-                let gone: Vec<_> = of_api.filter(|k| !keep.contains(*k)).cloned().collect();
-                gone.iter().for_each(|key| self.remove_list(key, &mut touched));
-                all.into_iter().for_each(|list| self.set_list(list, &mut touched));
+            Change::Host(addresses) => {
+                touched.host = self.host.difference(&addresses);
+                self.host = addresses;
             }
         }
         touched
@@ -116,6 +119,43 @@ impl Snapshot {
         let api = lists.and_then(|l| l.keys().next()).map(|key| key.api);
         let of_api = lists.into_iter().flatten().filter(move |(key, _)| Some(key.api) == api);
         of_api.flat_map(|(_, subsets)| subsets.iter())
+    }
+
+    /// The addresses of LBEX's own host.
+    pub fn host(&self) -> &HostAddresses {
+        &self.host
+    }
+
+    /// All endpoint objects: which, whose, and their contents.
+    pub fn endpoint_lists(&self) -> impl Iterator<Item = (&EndpointListKey, &ServiceKey, &[EndpointSubset])> {
+        let of_service = |(service, lists)| (std::iter::repeat(service), lists);
+        let all = self.lists.iter().map(of_service).flat_map(|(service, lists)| service.zip(lists));
+        all.map(|(service, (key, subsets))| (key, service, &**subsets))
+    }
+
+    /// Replaces the Services, all or those of one namespace.
+    fn set_services(&mut self, namespace: Option<&str>, all: Vec<Arc<Service>>, touched: &mut Touched) {
+        let keep: BTreeSet<_> = all.iter().map(|s| s.key.clone()).collect();
+        let concerned = |key: &&ServiceKey| namespace.is_none_or(|n| key.namespace.as_str() == n);
+        let gone: Vec<_> = self.services.keys().filter(concerned).filter(|k| !keep.contains(*k)).cloned().collect();
+        gone.iter().for_each(|key| self.remove_service(key, touched));
+        all.into_iter().for_each(|service| self.set_service(service, touched));
+    }
+
+    fn set_nodes(&mut self, all: Vec<Node>, touched: &mut Touched) {
+        let keep: BTreeSet<_> = all.iter().map(|n| n.name.clone()).collect();
+        let gone: Vec<_> = self.nodes.keys().filter(|k| !keep.contains(*k)).cloned().collect();
+        gone.iter().for_each(|name| self.remove_node(name, touched));
+        all.into_iter().for_each(|node| self.set_node(node, touched));
+    }
+
+    /// Replaces the endpoint objects of one API, all or those of one namespace.
+    fn set_lists(&mut self, namespace: Option<&str>, api: EndpointsApi, all: Vec<EndpointList>, touched: &mut Touched) {
+        let keep: BTreeSet<_> = all.iter().map(|l| l.key.clone()).collect();
+        let concerned = |key: &&EndpointListKey| key.api == api && namespace.is_none_or(|n| &*key.namespace == n);
+        let gone: Vec<_> = self.list_owner.keys().filter(concerned).filter(|k| !keep.contains(*k)).cloned().collect();
+        gone.iter().for_each(|key| self.remove_list(key, touched));
+        all.into_iter().for_each(|list| self.set_list(list, touched));
     }
 
     fn set_service(&mut self, service: Arc<Service>, touched: &mut Touched) {

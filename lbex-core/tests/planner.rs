@@ -119,7 +119,8 @@ fn service(n: u8, created: Option<i64>, ports: &[(Protocol, u16)], annotations: 
                 name: format!("{}{port}", protocol.as_str()).into(),
                 protocol: Some(*protocol),
                 port: *port,
-                node_port: (*port != 4).then_some(30000 + port),
+                // Listeners may have it, too: a loop where the node is this host.
+                node_port: (*port != 4).then_some(*port),
             })
             .collect(),
         client_ip_affinity: false,
@@ -145,7 +146,11 @@ fn node(n: u8, ready: bool) -> Node {
 
 fn list(n: u8, owner: u8, api: EndpointsApi, endpoints: &[(u8, u8)]) -> EndpointList {
     let endpoint = |(host, on): &(u8, u8)| Endpoint {
-        address: IpAddr::V4(Ipv4Addr::new(if *host == 0 { 224 } else { 10 }, 1, 0, *host)),
+        address: IpAddr::V4(match host {
+            0 => Ipv4Addr::new(224, 1, 0, 0),
+            4 => Ipv4Addr::new(169, 254, 169, 254),
+            host => Ipv4Addr::new(10, 1, 0, *host),
+        }),
         ready: true,
         serving: true,
         terminating: false,
@@ -209,6 +214,10 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (any_api(), prop::collection::vec(any_list(), 0..4)).prop_map(|(api, mut all)| {
             all.iter_mut().for_each(|l| l.key.api = api);
             Change::AllEndpoints(api, all)
+        }),
+        1 => prop::collection::vec((any::<bool>(), 0u8..4), 0..5).prop_map(|all| {
+            let address = |(pod, n)| IpAddr::V4(Ipv4Addr::new(10, u8::from(pod), 0, n));
+            Change::Host(all.into_iter().map(address).collect())
         }),
     ]
 }

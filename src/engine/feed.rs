@@ -6,7 +6,7 @@ use lbex_core::desired::{Delta, DesiredState, ServiceChange};
 use lbex_core::names::ServiceKey;
 
 use super::driver::Driver;
-use crate::state::LastGood;
+use crate::state::{LastGood, Remembered};
 
 /// Hands deltas to the driver, and tells the keeper of the last good state.
 pub(super) struct Feed {
@@ -77,6 +77,11 @@ impl Feed {
     /// The data plane took these changes of servers.
     pub(super) fn pushed(&self, pushed: &Delta) {
         self.last_good.pushed(pushed);
+    }
+
+    /// What is known of the cluster now.
+    pub(super) fn remember(&self, cluster: Remembered) {
+        self.last_good.remember(cluster);
     }
 
     /// Whether the keeper's task is gone.

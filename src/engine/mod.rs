@@ -7,6 +7,7 @@
 
 mod driver;
 mod feed;
+mod removals;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -16,9 +17,11 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lbex_core::addresses::HostAddresses;
 use lbex_core::backend::ProxyBackend;
 use lbex_core::desired::DesiredState;
 use lbex_core::planner::{PlanOutcome, Planner};
+use lbex_core::snapshot::Change;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,7 @@ use driver::{Driver, Progress};
 use feed::Feed;
 
 pub use driver::Pace;
+pub use removals::Removals;
 
 /// How often the loop shows that it runs and lets publishers catch up.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,8 +42,12 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct Engine {
     /// Plans.
     pub planner: Planner,
+    /// What of what the source sends is believed at once.
+    pub removals: Removals,
     /// What the source sends.
     pub source: mpsc::Receiver<SourceEvent>,
+    /// The addresses of this host.
+    pub host: watch::Receiver<HostAddresses>,
     /// Makes it so.
     pub backend: Arc<dyn ProxyBackend>,
     /// How often it may reload.
@@ -69,7 +77,9 @@ impl Engine {
     /// Runs until `stop` is cancelled. An apply in progress is then finished, or abandoned after 8 s; the proxy
     /// goes on serving.
     pub async fn run(self, stop: CancellationToken) -> Ended {
-        let Self { mut planner, mut source, backend, pace, saved, last_good, health, metrics } = self;
+        let Self { mut planner, mut removals, mut source, mut host, backend, pace, saved, last_good, health, metrics } =
+            self;
+        planner.ingest(Change::Host(host.borrow_and_update().clone()));
         let mut problems = ProblemLog::new(metrics.clone());
         saved.as_ref().inspect(|last_good| backend.remember(last_good));
         let driver = Driver::start(backend.clone(), pace, metrics.clone());
@@ -87,14 +97,7 @@ impl Engine {
                 () = stop.cancelled() => break Ended::Stopped,
                 event = source.recv() => {
                     let Some(event) = event else { break Ended::SourceEnded };
-                    synced |= take_in(event, &mut source, &mut planner, &health);
-                    // Nothing is applied before every kind has had its first complete list (design invariant 5).
-                    if synced && (planner.is_dirty() || !feed.has_planned()) {
-                        let outcome = plan(&mut planner, &metrics);
-                        problems.planned(&outcome.rejections);
-                        feed.planned(outcome.delta, planner.desired());
-                        metrics.desired(feed.generation());
-                    }
+                    synced |= take_in(event, &mut source, (&mut removals, &mut planner), &health);
                 }
                 Ok(()) = seen.changed(), if feed.may_resume() => {
                     resume(*seen.borrow_and_update(), &mut feed, &health, &metrics);
@@ -113,6 +116,8 @@ impl Engine {
                 _ = tick.tick() => {
                     health.beat();
                     problems.flush();
+                    removals.tick(&mut planner);
+                    removals.news(&planner).into_iter().for_each(|news| feed.remember(news));
                     if watchdog.is_finished() {
                         break Ended::TaskEnded("watchdog");
                     }
@@ -120,6 +125,15 @@ impl Engine {
                         break Ended::TaskEnded("keeper of the last good state");
                     }
                 }
+                Ok(()) = host.changed() => planner.ingest(Change::Host(host.borrow_and_update().clone())),
+                () = removals.release_asked() => removals.release(&mut planner),
+            }
+            // Nothing is applied before every kind has had its first complete list (design invariant 5).
+            if synced && removals.may_plan() && (planner.is_dirty() || !feed.has_planned()) {
+                let outcome = plan(&mut planner, &metrics);
+                problems.planned(&outcome.rejections);
+                feed.planned(outcome.delta, planner.desired());
+                metrics.desired(feed.generation());
             }
         };
         watchdog.abort();
@@ -132,17 +146,19 @@ impl Engine {
 fn take_in(
     first: SourceEvent,
     source: &mut mpsc::Receiver<SourceEvent>,
-    planner: &mut Planner,
+    (removals, planner): (&mut Removals, &mut Planner),
     health: &HealthState,
 ) -> bool {
     let mut synced = false;
     let mut next = Some(first);
     while let Some(event) = next {
         match event {
-            SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
+            SourceEvent::Changes(changes) => removals.take(changes, planner),
+            SourceEvent::Cluster(identity) => removals.cluster(identity),
             SourceEvent::Synced => {
                 tracing::info!("the first complete lists are here: {}", counts(planner));
                 health.set_waiting_for("the first configuration is being applied");
+                removals.complete(planner);
                 synced = true;
             }
             SourceEvent::Trouble(trouble) => {

@@ -39,6 +39,7 @@ pub(super) struct Scripted {
     /// Looks get no answer.
     pub(super) silent: AtomicBool,
     pub(super) calls: Mutex<Vec<Call>>,
+    pub(super) desired: Mutex<DesiredState>,
     /// When each push came, and the generation that it led to.
     pub(super) pushes: Mutex<Vec<(Duration, u64)>>,
     /// How long the data plane takes to take a push, and whether it does.
@@ -56,10 +57,16 @@ impl Scripted {
             observed: Mutex::new(Observed { healthy: true, in_step: true, ..Observed::default() }),
             silent: AtomicBool::new(false),
             calls: Mutex::default(),
+            desired: Mutex::default(),
             pushes: Mutex::default(),
             push_takes: Duration::ZERO,
             push_is_late: Mutex::default(),
         }
+    }
+
+    /// What it was last told to serve.
+    pub(super) fn desired(&self) -> DesiredState {
+        self.desired.lock().unwrap().clone()
     }
 
     pub(super) fn calls(&self) -> Vec<Call> {
@@ -92,6 +99,7 @@ impl ProxyBackend for Scripted {
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let (generation, from, changed) = (desired.generation, delta.from, delta.changes.len());
         self.calls.lock().unwrap().push(Call { after: self.begin.elapsed(), generation, from, changed });
+        self.desired.lock().unwrap().clone_from(desired);
         tokio::time::sleep(self.takes).await;
         let next = { self.script.lock().unwrap().pop() };
         let refused = next.unwrap_or_else(|| Ok(BTreeMap::new()))?;

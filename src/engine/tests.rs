@@ -1,20 +1,22 @@
 //! The loop, with a backend that does as it is told, in virtual time.
 
 use lbex_core::backend::Observed;
+use lbex_core::hold::Hold;
 use lbex_core::model::{EndpointsApi, Service, ServicePort, ServiceType};
 use lbex_core::model::{Node, NodeAddressType, Protocol};
 use lbex_core::names::ServiceKey;
 use lbex_core::planner::Rules;
 use lbex_core::selector::All;
 use lbex_core::settings::PlanSettings;
-use lbex_core::snapshot::Change;
 use tokio::task::JoinHandle;
+
+mod removals;
 
 use super::testing::{Scripted, metrics};
 use super::*;
 use crate::publish::ObjectKind;
 use crate::source::Trouble;
-use crate::state::{Scope, StateFile};
+use crate::state::{Remembered, Scope, StateFile};
 
 struct Running {
     _prefix: tempfile::TempDir,
@@ -22,6 +24,9 @@ struct Running {
     backend: Arc<Scripted>,
     source: mpsc::Sender<SourceEvent>,
     health: Arc<HealthState>,
+    metrics: Arc<Metrics>,
+    release: Arc<Notify>,
+    host: watch::Sender<HostAddresses>,
     stop: CancellationToken,
     engine: JoinHandle<Ended>,
 }
@@ -32,9 +37,14 @@ impl Running {
     }
 
     fn resume(backend: Scripted, saved: Option<DesiredState>) -> Self {
+        Self::remembering(backend, saved, Hold::new(Some(Duration::from_secs(300)), None, None))
+    }
+
+    fn remembering(backend: Scripted, saved: Option<DesiredState>, hold: Hold) -> Self {
         let prefix = tempfile::tempdir().unwrap();
         let file = StateFile::below(prefix.path());
         let backend = Arc::new(backend);
+        let metrics = metrics();
         let (source, events) = mpsc::channel(16);
         let health = Arc::new(HealthState::new());
         let stop = CancellationToken::new();
@@ -43,18 +53,22 @@ impl Running {
             selector: Box::new(All::default()),
             resolvers: lbex_upstream::standard(),
         };
+        let release = Arc::new(Notify::new());
+        let (host, host_addresses) = watch::channel(HostAddresses::default());
         let engine = Engine {
             planner: Planner::new(rules),
+            removals: Removals::new(hold, release.clone(), metrics.clone()),
             source: events,
+            host: host_addresses,
             backend: backend.clone(),
             pace: Pace { reload_interval: Duration::from_secs(1) },
             saved,
-            last_good: LastGood::start(file.clone(), Scope::default(), None, metrics()),
+            last_good: LastGood::start(file.clone(), Scope::default(), Remembered::default(), metrics.clone()),
             health: health.clone(),
-            metrics: metrics(),
+            metrics: metrics.clone(),
         };
         let engine = tokio::spawn(engine.run(stop.clone()));
-        Self { _prefix: prefix, file, backend, source, health, stop, engine }
+        Self { _prefix: prefix, file, backend, source, health, metrics, release, host, stop, engine }
     }
 
     async fn send(&self, event: SourceEvent) {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal, ReloadReason};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
-use lbex_core::model::Protocol;
+use lbex_core::model::{ObjectKind, Protocol};
 use lbex_core::rejection::Rejection;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,31 +31,6 @@ pub struct BuildInfo {
     pub backend: String,
 }
 
-/// The kinds of objects that LBEX watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ObjectKind {
-    /// Services.
-    Service,
-    /// Nodes.
-    Node,
-    /// EndpointSlices or Endpoints.
-    Endpoints,
-}
-
-impl ObjectKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Service, Self::Node, Self::Endpoints];
-
-    /// `service`, `node` or `endpoints`: the metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Node => "node",
-            Self::Endpoints => "endpoints",
-        }
-    }
-}
-
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Counters = Family<Labels<1>, Counter>;
 type Gauges<const N: usize> = Family<Labels<N>, Gauge>;
@@ -69,6 +44,8 @@ pub struct Metrics {
     events: Counters,
     watch_restarts: Counters,
     source_connected: Gauge,
+    removals_held: Gauges<1>,
+    cluster_held: Gauge,
     last_sync: Timestamp,
     plan_duration: Histogram,
     apply_duration: Durations,
@@ -107,6 +84,8 @@ impl Metrics {
             events: Family::default(),
             watch_restarts: Family::default(),
             source_connected: Gauge::default(),
+            removals_held: Family::default(),
+            cluster_held: Gauge::default(),
             last_sync: Gauge::default(),
             plan_duration: plan_buckets(),
             apply_duration: Family::new_with_constructor(apply_buckets),
@@ -148,6 +127,10 @@ impl Metrics {
         r.register("lbex_watch_restarts", help, self.watch_restarts.clone());
         let help = "1 while the source (API server or manifests) answers, else 0";
         r.register("lbex_source_connected", help, self.source_connected.clone());
+        let help = "Services, Nodes and endpoints that stay although a complete list lacks them, since it lacks most";
+        r.register("lbex_removals_held", help, self.removals_held.clone());
+        let help = "1 while another cluster answers than the known one, and nothing of it is taken in, else 0";
+        r.register("lbex_cluster_held", help, self.cluster_held.clone());
         let help = "When every watch was last known to be in step with the source, since the epoch; 0: never";
         r.register_with_unit("lbex_last_sync_timestamp", help, Unit::Seconds, self.last_sync.clone());
     }
@@ -219,6 +202,7 @@ impl Metrics {
         for kind in ObjectKind::ALL {
             drop(self.events.get_or_create(&[("kind", kind.as_str())]));
             drop(self.watch_restarts.get_or_create(&[("kind", kind.as_str())]));
+            drop(self.removals_held.get_or_create(&[("kind", kind.as_str())]));
         }
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             drop(self.listeners.get_or_create(&[("protocol", protocol.as_str())]));
@@ -251,6 +235,14 @@ impl Metrics {
     /// Whether the source answers.
     pub fn set_source_connected(&self, connected: bool) {
         self.source_connected.set(connected.into());
+    }
+
+    /// How many removals are held, by kind, and whether another cluster is.
+    pub fn held(&self, removals: [(ObjectKind, usize); 3], cluster: bool) {
+        for (kind, count) in removals {
+            self.removals_held.get_or_create(&[("kind", kind.as_str())]).set(signed(count));
+        }
+        self.cluster_held.set(cluster.into());
     }
 
     /// Every watch is in step with the source now.

@@ -7,5 +7,6 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+pub use lbex_core::model::ObjectKind;
 pub use log::ProblemLog;
-pub use metrics::{BuildInfo, Metrics, ObjectKind};
+pub use metrics::{BuildInfo, Metrics};

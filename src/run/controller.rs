@@ -8,21 +8,24 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use lbex_core::backend::ProxyBackend;
+use lbex_core::hold::Hold;
 use lbex_core::model::Protocol;
 use lbex_core::planner::Planner;
 use lbex_core::settings::{PlanSettings, Reserved};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::release;
 use super::shutdown::{self, stop_proxy};
 use super::supervise::{self, LoopWatch};
 use crate::admin::{AdminServers, HealthState, Serving};
 use crate::cli::{COMMIT, Failure};
-use crate::engine::{Ended, Engine, Pace};
+use crate::engine::{Ended, Engine, Pace, Removals};
+use crate::host;
 use crate::publish::{BuildInfo, Metrics};
 use crate::settings::Settings;
 use crate::source::{self, Persistence, SourceEvent, SourceHandle};
-use crate::state::{self, LastGood, SavedState, Scope, StateFile};
+use crate::state::{self, LastGood, Remembered, SavedState, Scope, StateFile};
 
 /// Opens a backend, given the settings.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn ProxyBackend>, Failure>> + Send + 'a>>;
@@ -41,6 +44,7 @@ pub async fn controller(
     supervise::end_on_panic();
     let stop = CancellationToken::new();
     shutdown::on_signals(&stop)?;
+    let release = release::on_signal()?;
     let admin = AdminServers::bind(&settings.admin).map_err(Failure::usage)?;
     let backend = tokio::select! {
         opened = open(&settings) => opened?,
@@ -59,7 +63,8 @@ pub async fn controller(
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
 
-    let Some((engine, source)) = begin(&settings, planning, backend.clone(), health, metrics, &stop).await? else {
+    let parts = (backend.clone(), release, health);
+    let Some((engine, source)) = begin(&settings, planning, parts, metrics, &stop).await? else {
         return Ok(());
     };
     run(engine, source, &serving, &stop).await?;
@@ -79,8 +84,7 @@ pub async fn controller(
 async fn begin<'a>(
     settings: &'a Settings,
     planning: PlanSettings,
-    backend: Arc<dyn ProxyBackend>,
-    health: Arc<HealthState>,
+    (backend, release, health): (Arc<dyn ProxyBackend>, Arc<Notify>, Arc<HealthState>),
     metrics: Arc<Metrics>,
     stop: &CancellationToken,
 ) -> Result<Option<(Engine, Source<'a>)>, Failure> {
@@ -96,14 +100,21 @@ async fn begin<'a>(
             () = stop.cancelled() => return Ok(None),
         }
     };
-    let (cluster, saved) = saved.map(|saved| (saved.cluster, saved.desired)).unzip();
+    let (remembered, saved) = saved
+        .map(|SavedState { cluster, inventory, desired, .. }| (Remembered { cluster, inventory }, desired))
+        .unzip();
+    let remembered: Remembered = remembered.unwrap_or_default();
+    let cluster = remembered.cluster.as_deref().map(Into::into);
+    let hold = Hold::new(settings.mass_removal_hold, cluster, remembered.inventory.clone());
     let engine = Engine {
         planner: Planner::new(super::rules(planning, &settings.selection)),
+        removals: Removals::new(hold, release, metrics.clone()),
         source: receiver,
+        host: host::follow(),
         backend,
         pace: Pace { reload_interval: settings.reload_interval },
         saved,
-        last_good: LastGood::start(file, scope, cluster.flatten(), metrics.clone()),
+        last_good: LastGood::start(file, scope, remembered, metrics.clone()),
         health,
         metrics,
     };

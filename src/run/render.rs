@@ -8,6 +8,7 @@ use lbex_backend_nginx::binary::find;
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
 use lbex_core::settings::PlanSettings;
+use lbex_core::snapshot::Change;
 use tokio::sync::mpsc;
 
 use super::{Output, rules};
@@ -26,6 +27,7 @@ pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
     let capabilities = lbex_backend_nginx::capabilities(&candidate);
     let planning = PlanSettings { capabilities, ..settings.planning.clone() };
     let mut planner = Planner::new(rules(planning, &settings.selection));
+    planner.ingest(Change::Host(crate::host::addresses()));
     let complete = take_in(&settings, &mut planner).await?;
     planner.plan();
     for (service, rejections) in planner.rejections() {
@@ -75,6 +77,7 @@ async fn take_in(settings: &Settings, planner: &mut Planner) -> Result<bool, Fai
                 SourceEvent::Changes(changes) => changes.into_iter().for_each(|change| planner.ingest(change)),
                 SourceEvent::Synced => return true,
                 SourceEvent::Trouble(trouble) => tracing::warn!("{trouble}"),
+                SourceEvent::Cluster(_) => {}
                 SourceEvent::Recovered(recovered) => tracing::info!("{recovered}"),
             }
         }

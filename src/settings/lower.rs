@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lbex_core::addresses::EndpointRules;
 use lbex_core::duration::LONGEST;
 use lbex_core::model::Protocol;
 use lbex_core::names::{Label, PoolName};
@@ -20,7 +21,8 @@ use super::lower_logging::logging;
 use super::raw::{Origin, RawSettings, RawValue};
 use super::setting::{Setting, find};
 use super::values::{
-    class, duration, is_plain, listen_address, or_off, path, port_or_any, proxy_url, socket_address, switch, word,
+    class, duration, hold, is_plain, listen_address, network, or_off, path, port_or_any, proxy_url, socket_address,
+    switch, word,
 };
 use super::variables::Environment;
 use super::{
@@ -37,8 +39,10 @@ pub fn lower(
 ) -> Result<Settings, SettingErrors> {
     let mut reader = Reader { raw, errors: Vec::new(), warnings };
     let admin = reader.admin(host);
+    let source = reader.source();
+    let files = matches!(source, SourceSettings::Manifests(_));
     let settings = Settings {
-        source: reader.source(),
+        source,
         namespaces: reader.namespaces(),
         endpoints_api: reader.one(
             "endpoints-api",
@@ -49,7 +53,8 @@ pub fn lower(
             ]),
         ),
         selection: reader.selection(),
-        planning: reader.planning(host, &admin),
+        planning: reader.planning(host, &admin, files),
+        mass_removal_hold: reader.one("mass-removal-hold", hold).filter(|_| !files),
         nginx: reader.nginx(environment, host),
         admin,
         reload_interval: reader.one("reload-interval", duration(Duration::from_millis(10)..=Duration::from_secs(600))),
@@ -80,7 +85,7 @@ pub fn lower_for_validate(
         files,
         namespaces: reader.namespaces(),
         selection: reader.selection(),
-        planning: reader.planning(host, &admin),
+        planning: reader.planning(host, &admin, true),
         nginx: reader.nginx(environment, host),
         logging: logging(&mut reader, environment),
         warnings: Vec::new(),
@@ -203,7 +208,9 @@ impl Reader<'_> {
         }
     }
 
-    fn planning(&mut self, host: Host, admin: &AdminSettings) -> PlanSettings {
+    /// `files`: the objects are those of manifest files, which are the operator's own.
+    fn planning(&mut self, host: Host, admin: &AdminSettings, files: bool) -> PlanSettings {
+        let allow = self.each("allow-endpoint-cidrs", network);
         let timeout = || duration(Duration::from_millis(1)..=LONGEST);
         let mut given = self.each("listen-address", listen_address);
         if given.is_empty() {
@@ -217,6 +224,7 @@ impl Reader<'_> {
             allow_external_name: self.one("allow-external-name", switch),
             allowed_ports: self.one("allowed-ports", |text| PortRanges::parse(text).map_err(|e| e.to_string())),
             reserved: self.reserved(admin),
+            endpoints: if files { EndpointRules::trusting() } else { EndpointRules::allowing(allow) },
             listen: listen.into(),
             connect_timeout: self.one("connect-timeout", timeout()),
             tcp_idle_timeout: self.one("tcp-idle-timeout", timeout()),
@@ -321,18 +329,14 @@ impl Reader<'_> {
 
     /// Refuses what later versions will do, where it is asked for: a value that is only the default is none of that.
     fn not_yet(&mut self) {
-        for name in ["allow-endpoint-cidrs", "plugin-dir", "backend-config", "nginx-plus-api"] {
+        for name in ["plugin-dir", "backend-config", "nginx-plus-api"] {
             if let Some(value) = self.given(name).cloned() {
                 self.errors.push(SettingError::NotYet { setting: known(name), value });
             }
         }
-        let holds = or_off(duration(Duration::ZERO..=LONGEST));
-        for name in ["mass-removal-hold", "drain-timeout"] {
-            let default = known(name).default.and_then(|text| holds(text).ok());
-            let asked = self.maybe(name, &holds);
-            if let (Some(value), true) = (self.given(name).cloned(), asked.is_some() && asked != default) {
-                self.errors.push(SettingError::NotYet { setting: known(name), value });
-            }
+        let drain = self.maybe("drain-timeout", or_off(duration(Duration::ZERO..=LONGEST)));
+        if let (Some(Some(_)), Some(value)) = (drain, self.given("drain-timeout").cloned()) {
+            self.errors.push(SettingError::NotYet { setting: known("drain-timeout"), value });
         }
     }
 }

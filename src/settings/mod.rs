@@ -50,6 +50,9 @@ pub struct Settings {
     /// What planning depends on. The capabilities are the default ones: whoever knows the backend fills them in. Where health
     /// or metrics have port 0 nothing is reserved for them: whoever binds them knows the port.
     pub planning: PlanSettings,
+    /// `--mass-removal-hold`: how long a removal of most objects by one list is held, or another cluster is not believed. `None`:
+    /// off, and with `--manifests`, whose files are the operator's own. Default 5 min.
+    pub mass_removal_hold: Option<Duration>,
     /// Which NGINX, and where it lives.
     pub nginx: NginxSettings,
     /// Where health and metrics are served: `--health-check`, `--health-address`, `--health-port`, `--metrics-address`.

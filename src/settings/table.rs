@@ -85,6 +85,17 @@ pub static SETTINGS: &[Setting] = &[
         allowed: "auto, endpointslices or endpoints",
         ..BASE
     },
+    Setting {
+        name: "mass-removal-hold",
+        kind: Kind::Duration,
+        value_name: "DURATION|off",
+        default: Some("5m"),
+        group: Group::ClusterAccess,
+        help: "Where one complete list lacks more than half of 10 or more known Services, Nodes or endpoints, or another cluster \
+               answers, go on with what was known for this long. SIGUSR1 ends that at once. off: believe every list",
+        allowed: "off, or a duration up to 365d",
+        ..BASE
+    },
     // Which Services
     Setting {
         name: "namespace",
@@ -167,6 +178,16 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Ports,
         help: "The ports that Services may claim, for instance 53,80,443,8000-8999",
         allowed: "ports from 1 to 65535 and ranges of them, separated by commas, such as 53,80,443,8000-8999",
+        ..BASE
+    },
+    Setting {
+        name: "allow-endpoint-cidrs",
+        many: true,
+        value_name: "CIDR",
+        group: Group::Ports,
+        help: "Send traffic to endpoints of the API server in this network, too, where they are loopback, link-local or a cloud's \
+               metadata service, which are refused otherwise. May be given more than once",
+        allowed: "a network such as 10.0.0.0/8 or fd00::/8, or an address",
         ..BASE
     },
     // Proxy
@@ -371,24 +392,6 @@ pub static SETTINGS: &[Setting] = &[
         ..BASE
     },
     // Not in this version yet
-    Setting {
-        name: "allow-endpoint-cidrs",
-        many: true,
-        value_name: "CIDR",
-        group: Group::NotYet,
-        help: "Send traffic to endpoints in these networks only",
-        ..BASE
-    },
-    Setting {
-        name: "mass-removal-hold",
-        kind: Kind::Duration,
-        value_name: "DURATION",
-        default: Some("5m"),
-        group: Group::NotYet,
-        help: "Hold the removal of more than half of what was served for this long",
-        allowed: "5m",
-        ..BASE
-    },
     Setting {
         name: "drain-timeout",
         kind: Kind::Duration,

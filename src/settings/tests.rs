@@ -299,6 +299,7 @@ fn every_bad_value_is_told_with_its_setting_and_what_is_allowed() {
         ("stderrthreshold", "4"),
         ("log_backtrace_at", "engine.rs"),
         ("mass-removal-hold", "5x"),
+        ("allow-endpoint-cidrs", "10.0.0.0/33"),
         ("drain-timeout", "later"),
         ("config", "/nowhere/lbex.yaml"),
         ("config", "/etc/hostname"),
@@ -339,18 +340,39 @@ fn later_versions_flags_are_known() {
         ("backend-config", "/c"),
         ("nginx-plus-api", "http://127.0.0.1:8080"),
         ("drain-timeout", "30s"),
-        ("mass-removal-hold", "10m"),
-        ("mass-removal-hold", "off"),
-        ("allow-endpoint-cidrs", "10.0.0.0/8"),
     ] {
         texts.push(refused(&[(name, value)]));
     }
     insta::assert_snapshot!(texts.join("\n"));
     // What is only the default asks for nothing new.
-    let defaults = [("mass-removal-hold", "300s"), ("drain-timeout", "off"), ("plugin-dir", "")];
+    let defaults = [("drain-timeout", "off"), ("plugin-dir", "")];
     assert_eq!(lowered(&defaults).warnings, [""; 0]);
     let error = settings_of(&[], &[("LBEX_PLUGIN_DIR", "/p")], HOST).unwrap_err().to_string();
     assert_eq!(error, "--plugin-dir: \"/p\" from variable LBEX_PLUGIN_DIR is not in this version yet; leave it out");
+}
+
+#[test]
+fn how_long_removals_are_held() {
+    let minutes = |count: u64| Some(Duration::from_secs(60 * count));
+    let cases = [("5m", minutes(5)), ("1h", minutes(60)), ("off", None), ("0", None), ("0s", None)];
+    assert_eq!(lowered(&[]).mass_removal_hold, minutes(5));
+    for (text, held) in cases {
+        assert_eq!(lowered(&[("mass-removal-hold", text)]).mass_removal_hold, held, "{text}");
+        let files = lowered(&[("mass-removal-hold", text), ("manifests", "/m")]);
+        assert_eq!(files.mass_removal_hold, None, "files are the operator's");
+    }
+}
+
+#[test]
+fn endpoint_networks_are_allowed_beyond_those_that_everybody_may_use() {
+    let refused = |given: &[(&str, &str)], address: &str| {
+        lowered(given).planning.endpoints.refusal(address.parse().unwrap()).is_some()
+    };
+    assert!(refused(&[], "127.0.0.1") && refused(&[], "169.254.169.254") && !refused(&[], "10.0.0.1"));
+    let two = [("allow-endpoint-cidrs", "127.0.9.1/24,fe80::1"), ("allow-endpoint-cidrs", "169.254.20.10")];
+    assert!(!refused(&two, "127.0.9.200") && !refused(&two, "fe80::1") && !refused(&two, "169.254.20.10"));
+    assert!(refused(&two, "127.0.0.1") && refused(&two, "169.254.169.254"));
+    assert!(!refused(&[("manifests", "/m")], "127.0.0.1"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
+use ipnet::IpNet;
 use lbex_core::duration;
 
 /// Go's booleans, those that its flag package takes.
@@ -62,6 +63,25 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&str) -> Res
 /// `off`, or what `parse` takes.
 pub(super) fn or_off<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
     move |text| if text == "off" { Ok(None) } else { parse(text).map(Some) }
+}
+
+/// How long something is held; `None`: not at all (`off`, or no time).
+pub(super) fn hold(text: &str) -> Result<Option<Duration>, String> {
+    if text == "0" {
+        return Ok(None);
+    }
+    let held = or_off(duration(Duration::ZERO..=duration::LONGEST))(text)?;
+    Ok(held.filter(|time| !time.is_zero()))
+}
+
+/// A network, or a single address. Bits of hosts are dropped; IPv4 inside IPv6 is written as IPv4.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network =
+        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| String::new())?;
+    match network {
+        IpNet::V6(v6) if v6.addr().to_ipv4_mapped().is_some() => Err("write the IPv4 network".to_owned()),
+        network => Ok(network.trunc()),
+    }
 }
 
 /// An address that something can listen on; `None`: all.

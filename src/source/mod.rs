@@ -25,9 +25,12 @@ pub use crate::publish::ObjectKind;
 /// What a source tells the engine.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// Changes, in order. A complete list arrives as one of the `All` changes; where several namespaces are watched, only the
-    /// first does, and what a later list of one namespace shows arrives as single changes.
+    /// Changes, in order. A complete list arrives as one of the `All` changes, or of the `Namespace` ones where several namespaces
+    /// are watched.
     Changes(Vec<Change>),
+    /// The changes that follow are of the cluster with this identity (the UID of its namespace `kube-system`). `None`: not known.
+    /// Sent when it changes.
+    Cluster(Option<Arc<str>>),
     /// Every kind has had its first complete list: applying may begin. Sent once, after the changes that it is about.
     Synced,
     /// Something is wrong. Sent when it appears and again every minute while it lasts. To be logged by whoever receives it: the
@@ -89,11 +92,7 @@ struct Objects<'a>(ObjectKind, Option<&'a str>);
 
 impl fmt::Display for Objects<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            ObjectKind::Service => "Services",
-            ObjectKind::Node => "Nodes",
-            ObjectKind::Endpoints => "endpoints",
-        })?;
+        f.write_str(self.0.plural())?;
         self.1.map_or(Ok(()), |namespace| write!(f, " of the namespace {namespace}"))
     }
 }

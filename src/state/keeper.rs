@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::known::Known;
-use super::{SavedState, Scope, StateFile};
+use super::{Remembered, SavedState, Scope, StateFile};
 use crate::publish::Metrics;
 
 /// The least time between two writes.
@@ -44,14 +44,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Contents {
     known: Known,
-    /// The revision that the file holds.
-    saved: Option<u64>,
+    /// What is known of the cluster, and how often that changed.
+    cluster: Remembered,
+    news: u64,
+    /// The version that the file holds.
+    saved: Option<Version>,
     finish: bool,
 }
 
+/// The revision of what is known to be good, and the number of changes of what is known of the cluster.
+type Version = (u64, u64);
+
 impl Contents {
     fn is_unsaved(&self) -> bool {
-        self.known.revision() > 0 && self.saved != Some(self.known.revision())
+        self.known.revision() > 0 && self.saved != Some(self.version())
+    }
+
+    fn version(&self) -> Version {
+        (self.known.revision(), self.news)
     }
 }
 
@@ -75,10 +85,11 @@ impl Shared {
 }
 
 impl LastGood {
-    /// Starts the task. `cluster` is what is known of the cluster's identity.
-    pub fn start(file: StateFile, scope: Scope, cluster: Option<String>, metrics: Arc<Metrics>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let writer = Writer { shared: shared.clone(), file, scope, cluster, metrics, failing: None };
+    /// Starts the task. `cluster` is what is known of the cluster already.
+    pub fn start(file: StateFile, scope: Scope, cluster: Remembered, metrics: Arc<Metrics>) -> Self {
+        let contents = Contents { cluster, ..Contents::default() };
+        let shared = Arc::new(Shared { contents: Mutex::new(contents), ..Shared::default() });
+        let writer = Writer { shared: shared.clone(), file, scope, metrics, failing: None };
         Self { shared, task: tokio::spawn(writer.run()) }
     }
 
@@ -86,7 +97,7 @@ impl LastGood {
     pub fn resumed(&self, state: &DesiredState) {
         self.shared.change(|contents| {
             contents.known.resumed(state);
-            contents.saved = Some(contents.known.revision());
+            contents.saved = Some(contents.version());
         });
     }
 
@@ -103,6 +114,14 @@ impl LastGood {
     /// The data plane took these changes of servers, whatever else it has not confirmed.
     pub fn pushed(&self, pushed: &Delta) {
         self.shared.change(|contents| contents.known.pushed(pushed));
+    }
+
+    /// What is known of the cluster now.
+    pub fn remember(&self, cluster: Remembered) {
+        self.shared.change(|contents| {
+            contents.news += u64::from(contents.cluster != cluster);
+            contents.cluster = cluster;
+        });
     }
 
     /// Whether the task is gone, which it never should be.
@@ -127,9 +146,15 @@ struct Writer {
     shared: Arc<Shared>,
     file: StateFile,
     scope: Scope,
-    cluster: Option<String>,
     metrics: Arc<Metrics>,
     failing: Option<Failing>,
+}
+
+/// What is to be written.
+struct Unsaved {
+    desired: DesiredState,
+    cluster: Remembered,
+    version: Version,
 }
 
 struct Failing {
@@ -142,8 +167,8 @@ impl Writer {
         let mut earliest = Instant::now();
         loop {
             let (unsaved, finish) = self.look(earliest <= Instant::now());
-            if let Some((state, revision)) = unsaved {
-                earliest = self.save(state, revision).await;
+            if let Some(unsaved) = unsaved {
+                earliest = self.save(unsaved).await;
             }
             if finish {
                 return;
@@ -157,11 +182,16 @@ impl Writer {
         }
     }
 
-    /// What is to be written now, with its revision, and whether LBEX ends.
-    fn look(&self, due: bool) -> (Option<(DesiredState, u64)>, bool) {
+    /// What is to be written now, and whether LBEX ends.
+    fn look(&self, due: bool) -> (Option<Unsaved>, bool) {
         let contents = self.shared.lock();
         let now = contents.is_unsaved() && (due || contents.finish);
-        (now.then(|| (contents.known.confirmed(), contents.known.revision())), contents.finish)
+        let unsaved = || Unsaved {
+            desired: contents.known.confirmed(),
+            cluster: contents.cluster.clone(),
+            version: contents.version(),
+        };
+        (now.then(unsaved), contents.finish)
     }
 
     /// Has the file written again if it is gone.
@@ -174,22 +204,23 @@ impl Writer {
     }
 
     /// Writes, and says when the next write may be.
-    async fn save(&mut self, desired: DesiredState, revision: u64) -> Instant {
+    async fn save(&mut self, Unsaved { desired, cluster, version }: Unsaved) -> Instant {
         let begin = Instant::now();
         let saved = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-        let (scope, cluster) = (self.scope.clone(), self.cluster.clone());
-        let state = SavedState { lbex: env!("CARGO_PKG_VERSION").to_owned(), saved, cluster, scope, desired };
+        let Remembered { cluster, inventory } = cluster;
+        let (lbex, scope) = (env!("CARGO_PKG_VERSION").to_owned(), self.scope.clone());
+        let state = SavedState { lbex, saved, cluster, inventory, scope, desired };
         let file = self.file.clone();
         let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
         let took = begin.elapsed();
         match written.map_err(io::Error::other).flatten() {
             Ok(()) => {
-                self.shared.lock().saved = Some(revision);
+                self.shared.lock().saved = Some(version);
                 self.metrics.last_good_saved();
                 if let Some(failing) = self.failing.take() {
                     tracing::info!("the last good state is saved again, after {} s", failing.since.elapsed().as_secs());
                 }
-                tracing::debug!("saved the last good state (revision {revision}) in {took:?}");
+                tracing::debug!("saved the last good state (version {version:?}) in {took:?}");
                 Instant::now() + (took * PAUSE_FACTOR).clamp(LEAST_PAUSE, LONGEST_PAUSE)
             }
             Err(error) => {

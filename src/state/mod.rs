@@ -22,5 +22,5 @@ pub use file::{ReadError, StateFile};
 pub use fit::{LeftOut, fit};
 pub use keeper::LastGood;
 pub use load::load;
-pub use saved::SavedState;
+pub use saved::{Remembered, SavedState};
 pub use scope::Scope;

@@ -5,10 +5,20 @@ use std::time::Duration;
 
 use lbex_core::desired::{DesiredState, Listener, Servers, ServiceConfig};
 use lbex_core::duration::LONGEST;
+use lbex_core::hold::Inventory;
 use lbex_core::names::ServiceKey;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+
+/// What is remembered of the cluster over a restart, so that the first lists after it are not believed blindly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The UID of its namespace `kube-system`, where that is known.
+    pub cluster: Option<String>,
+    /// What there was.
+    pub inventory: Option<Inventory>,
+}
 
 /// What LBEX last knew to be good. Fields may be added as long as they are optional: an older LBEX ignores them, and a newer one
 /// reads a state without them.
@@ -21,6 +31,9 @@ pub struct SavedState {
     /// Which cluster it is of: the UID of the namespace `kube-system`, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// What there was in the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
     /// The settings that it belongs to.
     pub scope: Scope,
     /// What the proxy should be. Its generation means nothing to another process.

@@ -15,6 +15,7 @@ mod faults;
 mod nodes;
 mod ports;
 mod readme;
+mod restored;
 mod resume;
 mod rollout;
 mod selection;

@@ -1,7 +1,6 @@
 //! How much goes through: many clients at once, and more Services than files may be opened for.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, udp_ask_from};
 use lbex_test_harness::lbex::Lbex;
-use lbex_test_harness::netns::Netns;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::objects::{list, service};
 use lbex_test_harness::on_each_nginx;
@@ -19,14 +17,9 @@ use lbex_test_harness::ports::{free_port, free_ports};
 use lbex_test_harness::process::tail;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::geteuid;
 use tokio::task::JoinSet;
 
-use crate::support::{Manifests, World, at, local, pods, pods_slice, servers};
-
-/// With this variable set, [`clients`] takes the three minutes that the numbers are meant for: 50,000 UDP clients within 180 s,
-/// their sessions kept for 60 s. Otherwise time runs nine times as fast: there are as many sessions at once.
-const LONG: &str = "LBEX_TEST_LONG";
+use crate::support::{LONG, Manifests, World, alone, at, local, pods, pods_slice, servers};
 
 /// TCP connections that stay open.
 const HELD: usize = 2_000;
@@ -39,24 +32,14 @@ const AT_ONCE: usize = 32;
 
 /// 2,000 held TCP connections and 50,000 UDP clients with one question each: every one of them gets its answer.
 ///
+/// With [`LONG`] it takes the three minutes that the numbers are meant for: 50,000 UDP clients within 180 s, their sessions kept for
+/// 60 s. Otherwise time runs nine times as fast: there are as many sessions at once.
+///
 /// Each UDP session has a port of the host's own towards its endpoint, and no other session of the host has that port, whatever the
 /// endpoint: some 28,000 sessions at one time, unless `net.ipv4.ip_local_port_range` is widened. A network namespace has ports of
 /// its own, so as root everything happens inside one, and what else runs on the host does not matter.
 async fn clients(nginx: Nginx) -> Result<()> {
     alone(|| serve_all(nginx)).await
-}
-
-/// Runs a test inside a network namespace of its own where that is allowed (root): no port there is anybody else's.
-async fn alone<T: Future<Output = Result<()>>>(test: impl FnOnce() -> T + Send) -> Result<()> {
-    if !geteuid().is_root() {
-        return test().await;
-    }
-    let netns = Netns::new()?;
-    netns.enter(|| {
-        // Its threads, and the processes they start, are inside too.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(test())
-    })?
 }
 
 async fn serve_all(nginx: Nginx) -> Result<()> {

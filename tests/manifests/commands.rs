@@ -114,8 +114,6 @@ fn not_in_this_version_yet() -> Result<()> {
     let flags = [
         "--backend=nginx-plus",
         "--backend=/opt/plugin.so",
-        "--allow-endpoint-cidrs=10.0.0.0/8",
-        "--mass-removal-hold=1m",
         "--drain-timeout=30s",
         "--plugin-dir=/opt",
         "--backend-config=/opt/config.json",
@@ -289,7 +287,7 @@ async fn render(nginx: Nginx) -> Result<()> {
     lbex.wait_healthy().await?;
     let program = match nginx {
         Nginx::Embedded => lbex.prefix().join("bin/nginx"),
-        Nginx::System => Nginx::system_path()?,
+        other => other.flag()?.into(),
     };
     for (name, text) in &files {
         let path = prefix.join(name);

@@ -6,6 +6,7 @@ mod capacity;
 mod commands;
 mod hostile;
 mod life;
+mod pushed;
 mod readme;
 mod support;
 mod traffic;

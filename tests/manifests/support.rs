@@ -10,15 +10,21 @@ use anyhow::{Context, Result, ensure};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::{Echo, tcp_ask, udp_ask};
 use lbex_test_harness::lbex::{Builder, Lbex};
+use lbex_test_harness::netns::Netns;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::objects::{EndpointSlice, Object, Service, list, service, slice};
 use lbex_test_harness::wait::{SOON, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 
 /// How long an answer over UDP may take where one is expected; a test that succeeds does not wait for it.
 pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long silence is listened to.
 pub(crate) const SILENCE: Duration = Duration::from_millis(300);
+
+/// With this variable set, tests that take seconds take the minutes that their numbers are meant for.
+pub(crate) const LONG: &str = "LBEX_TEST_LONG";
 
 /// The LBEX under test.
 pub(crate) fn binary() -> &'static Path {
@@ -238,4 +244,28 @@ pub(crate) async fn fails_with(
         Err(error) if kinds.contains(&error.kind()) => Ok(()),
         Err(error) => Err(error).context("failed in another way"),
     }
+}
+
+/// Runs a test inside a network namespace of its own where that is allowed (root): no port there is anybody else's.
+pub(crate) async fn alone<T: Future<Output = Result<()>>>(test: impl FnOnce() -> T + Send) -> Result<()> {
+    if !geteuid().is_root() {
+        return test().await;
+    }
+    let netns = Netns::new()?;
+    netns.enter(|| {
+        // Its threads, and the processes they start, are inside too.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test())
+    })?
+}
+
+/// What NGINX has written to its error log.
+pub(crate) fn error_log(lbex: &Lbex) -> Result<String> {
+    let path = lbex.prefix().join("logs/error.log");
+    std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(pid.try_into()?), signal).with_context(|| format!("failed to send {signal} to {pid}"))
 }

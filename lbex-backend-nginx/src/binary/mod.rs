@@ -103,6 +103,8 @@ pub struct NginxCapabilities {
     pub retry_after_change: bool,
     /// LBEX's change `quiet-when-empty`: clients of an upstream that LBEX has emptied cost no line in the error log.
     pub quiet_when_empty: bool,
+    /// LBEX's change `move-udp-sessions`: a client's datagram never goes to a server that was removed from its upstream.
+    pub move_udp_sessions: bool,
 }
 
 /// Where an NGINX comes from.

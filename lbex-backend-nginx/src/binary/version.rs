@@ -94,6 +94,7 @@ impl VersionReport {
             hash_by_address: self.has_change("hash-by-address"),
             retry_after_change: self.has_change("retry-after-change"),
             quiet_when_empty: self.has_change("quiet-when-empty"),
+            move_udp_sessions: self.has_change("move-udp-sessions"),
         }
     }
 
@@ -188,6 +189,9 @@ mod tests {
         assert_eq!(of("nginx/1.28.3 (lbex)"), (false, false, false));
         assert_eq!(of("nginx/1.28.3 (somebody immediate-push)"), (false, false, false));
         assert_eq!(of("nginx/1.28.3"), (false, false, false));
+        let others = "nginx version: nginx/1.28.3 (lbex quiet-when-empty move-udp-sessions)";
+        let capabilities = VersionReport::parse(others).expect("it is NGINX").capabilities();
+        assert!(capabilities.quiet_when_empty && capabilities.move_udp_sessions);
     }
 
     #[test]

@@ -7,11 +7,14 @@
 //! Nothing is answered before both questions of a round are there: else nobody could tell whether the second one belongs to the
 //! same round. Where it does not come, an LBEX before this one has answered it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::Family;
+
+/// Stands for no address where an NGINX that is told of none would be slow to ask again: a connection to it fails at once.
+pub(super) const NO_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
 
 /// Addresses of one family, and which state of them this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,9 @@ pub(super) struct Set {
     pub(super) addresses: Arc<[IpAddr]>,
     pub(super) version: u64,
 }
+
+/// The versions of a name's addresses of each family.
+pub(super) type Versions = [u64; 2];
 
 /// What is true of a name now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +54,17 @@ impl Current {
         changed
     }
 
+    /// Whether there is no address, or only that which stands for none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.iter().all(|set| set.addresses.iter().all(|address| *address == NO_SERVER))
+    }
+
     pub(super) fn set(&self, family: Family) -> &Set {
         &self.sets[family.index()]
+    }
+
+    pub(super) fn versions(&self) -> Versions {
+        Family::BOTH.map(|family| self.set(family).version)
     }
 
     /// Whether a question for this family is held until something changes. One with no addresses is not, so that it need not be
@@ -227,11 +242,9 @@ impl Asker {
         complete
     }
 
-    /// Whether it has applied all that is true now.
-    pub(super) fn is_current(&self, current: &Current) -> bool {
-        Family::BOTH.into_iter().all(|family| {
-            self.has[family.index()].as_ref().is_some_and(|has| has.version == current.set(family).version)
-        })
+    /// Whether it has applied these versions, or later ones.
+    pub(super) fn has_applied(&self, versions: Versions) -> bool {
+        self.has.iter().zip(versions).all(|(has, version)| has.as_ref().is_some_and(|has| has.version >= version))
     }
 
     /// Since when its oldest question waits.

@@ -28,7 +28,7 @@ pub(super) fn keep(path: &Path, address: SocketAddr, shared: &Shared) {
     match std::fs::write(path, text) {
         Ok(()) => tracing::debug!(questions = questions.len(), "kept what NGINX has asked for the next LBEX"),
         Err(error) => {
-            tracing::warn!("failed to write {}: {error}; NGINX repeats its questions within seconds", path.display())
+            tracing::warn!("failed to write {}: {error}; NGINX repeats its questions within seconds", path.display());
         }
     }
 }

@@ -10,10 +10,13 @@ mod kept;
 #[cfg(test)]
 mod model;
 pub mod name;
+mod owner;
 mod peers;
 mod serve;
 mod socket;
 mod table;
+#[cfg(test)]
+mod table_tests;
 mod waiter;
 pub mod wire;
 
@@ -96,12 +99,13 @@ impl Responder {
             unsent: AtomicU64::new(0),
         });
         let address = sockets.address;
-        let mut peers = peers::Peers::new(options.users.clone());
+        let owners = peers::Owners::new(options.users.clone(), address);
+        let mut peers = peers::Peers::new(owners.clone());
         if let Some(path) = &options.kept {
             kept::ask_again(path, address, &shared, &mut peers);
         }
         let (running, stop) = watch::channel(());
-        let thread = serve::start(shared.clone(), sockets, peers, stop)?;
+        let thread = serve::start(shared.clone(), sockets, owners, peers, stop)?;
         Ok(Self { shared, address, running: Some((running, thread)), kept: options.kept.clone() })
     }
 

@@ -1,33 +1,73 @@
 //! Who asks. Any local user may send datagrams to the responder; only NGINX's sockets count.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use lbex_core::model::Protocol;
+
+use super::owner::{self, Cost, Find, Owner};
 
 /// How many sockets are remembered. NGINX has one, and one more for each reload whose workers still drain.
 const MOST: usize = 1024;
 
-/// How often `/proc/net` is read because of sockets that are not known, at the most.
-const EVERY: Duration = Duration::from_millis(20);
+/// Where finding out costs much: the pause after a stranger's socket was looked at.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The same to see whether sockets are still there.
+const GONE_EVERY: Duration = Duration::from_millis(50);
 
 /// For how long what was found out about a socket holds: its port may have another owner then.
-const LASTS: Duration = Duration::from_secs(30);
+const LASTS: Duration = Duration::from_secs(2);
 
-/// Which local sockets belong to NGINX.
-#[derive(Debug)]
-pub(super) struct Peers {
+/// Tells NGINX's sockets from those of others.
+#[derive(Debug, Clone)]
+pub(super) struct Owners {
     /// Users that NGINX's workers may run as.
     users: Vec<u32>,
+    /// Where the responder answers.
+    at: SocketAddr,
+    find: Find,
+    /// After a stranger nobody is looked at for so long.
+    pub(super) pause: Duration,
+}
+
+impl Owners {
+    /// Sockets of these users count.
+    pub(super) fn new(users: Vec<u32>, at: SocketAddr) -> Self {
+        let (find, cost) = owner::best();
+        let pause = if cost == Cost::Little { Duration::ZERO } else { PAUSE };
+        Self { users, at, find, pause }
+    }
+
+    /// Whether NGINX's is the socket at `from`.
+    pub(super) fn is_nginx(&self, protocol: Protocol, from: SocketAddr) -> bool {
+        match (self.find)(protocol, from, self.at) {
+            Owner::User(user) => self.users.contains(&user),
+            Owner::Nobody => false,
+            Owner::Untold => true,
+        }
+    }
+
+    /// Whether there is no UDP socket at `from` any more.
+    fn is_closed(&self, from: SocketAddr) -> bool {
+        (self.find)(Protocol::Udp, from, self.at) == Owner::Nobody
+    }
+}
+
+/// Which local UDP sockets belong to NGINX, as far as is known.
+#[derive(Debug)]
+pub(super) struct Peers {
+    owners: Owners,
     /// What is known: since when, and whether it is NGINX's.
     known: HashMap<SocketAddr, (Duration, bool)>,
     looked: Option<Duration>,
-    read: fn(SocketAddr) -> Owner,
+    looked_for_gone: Option<Duration>,
 }
 
 impl Peers {
-    /// Sockets of these users count.
-    pub(super) fn new(users: Vec<u32>) -> Self {
-        Self { users, known: HashMap::new(), looked: None, read: owner_of }
+    pub(super) fn new(owners: Owners) -> Self {
+        Self { owners, known: HashMap::new(), looked: None, looked_for_gone: None }
     }
 
     /// Whether a datagram from there is NGINX's. One from a socket that there was no time to look at yet is not; NGINX repeats it.
@@ -37,7 +77,7 @@ impl Peers {
         {
             return *is;
         }
-        if self.looked.is_some_and(|at| at + EVERY > now) {
+        if self.looked.is_some_and(|at| at + self.owners.pause > now) {
             return false;
         }
         if self.known.len() >= MOST {
@@ -46,11 +86,7 @@ impl Peers {
         if self.known.len() >= MOST {
             self.known.clear();
         }
-        let is = match (self.read)(from) {
-            Owner::User(user) => self.users.contains(&user),
-            Owner::Nobody => false,
-            Owner::Untold => true,
-        };
+        let is = self.owners.is_nginx(Protocol::Udp, from);
         if !is {
             // Only strangers are slowed down.
             self.looked = Some(now);
@@ -58,79 +94,42 @@ impl Peers {
         self.known.insert(from, (now, is));
         is
     }
-}
 
-/// Who has a local socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    User(u32),
-    Nobody,
-    /// This host does not tell: it has no `/proc`.
-    Untold,
-}
-
-/// The user whose UDP socket is bound to this local address.
-fn owner_of(address: SocketAddr) -> Owner {
-    let file = if address.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
-    let table = match std::fs::read_to_string(file) {
-        Ok(table) => table,
-        Err(error) => {
-            tracing::warn!("failed to read {file}: {error}; whoever asks for endpoints on this host is answered");
-            return Owner::Untold;
+    /// Those of these sockets that are not there any more: a worker was killed. Says of none where it was asked just before; who asks
+    /// does so again.
+    pub(super) fn gone(&mut self, now: Duration, doubted: BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
+        if doubted.is_empty() || self.looked_for_gone.is_some_and(|at| at + GONE_EVERY > now) {
+            return Vec::new();
         }
-    };
-    let wanted = as_proc_writes(address);
-    let user = table.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        let local = words.nth(1)?;
-        (local == wanted).then(|| words.nth(5)?.parse().ok())?
-    });
-    user.map_or(Owner::Nobody, Owner::User)
-}
-
-/// As `/proc/net/udp` has it: the address in groups of four bytes, each as the machine stores numbers.
-fn as_proc_writes(address: SocketAddr) -> String {
-    use std::fmt::Write as _;
-    let octets = match address.ip() {
-        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    let mut text = String::new();
-    for group in octets.chunks_exact(4) {
-        let number = u32::from_ne_bytes([group[0], group[1], group[2], group[3]]);
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{number:08X}");
+        self.looked_for_gone = Some(now);
+        let gone: Vec<_> = doubted.into_iter().filter(|from| self.owners.is_closed(*from)).collect();
+        self.known.retain(|from, _| !gone.contains(from));
+        gone
     }
-    let _ = write!(text, ":{:04X}", address.port());
-    text
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-
     use super::*;
 
-    #[test]
-    fn the_owner_of_a_socket_is_found() {
-        for bind in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(socket) = UdpSocket::bind(bind) else { continue };
-            let address = socket.local_addr().expect("an address");
-            assert_eq!(owner_of(address), Owner::User(nix::unistd::geteuid().as_raw()), "{bind}");
-            drop(socket);
-            assert_eq!(owner_of(address), Owner::Nobody, "{bind}");
-        }
+    /// A socket belongs to the user whose number is its port.
+    fn peers(users: &[u32], pause: Duration) -> Peers {
+        let find: Find = |_, from, _| Owner::User(u32::from(from.port()));
+        Peers::new(Owners { users: users.to_vec(), at: from(1), find, pause })
+    }
+
+    fn from(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
     }
 
     #[test]
     fn strangers_are_refused_and_cost_little() {
-        let mut peers = Peers { read: |from| Owner::User(u32::from(from.port())), ..Peers::new(vec![33]) };
-        let from = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let mut peers = peers(&[33], PAUSE);
         let second = Duration::from_secs(1);
         assert!(peers.is_nginx(second, from(33)));
         assert!(!peers.is_nginx(second, from(34)));
         // Not looked at so soon after a stranger, and later it is.
-        peers.users.push(35);
+        peers.owners.users.push(35);
         assert!(!peers.is_nginx(second, from(35)));
         assert!(peers.is_nginx(second * 2, from(35)));
         for port in 1000..5000 {
@@ -140,12 +139,32 @@ mod tests {
     }
 
     #[test]
+    fn sockets_that_are_closed_are_gone() {
+        let find: Find = |_, from, _| if from.port() == 7 { Owner::Nobody } else { Owner::User(33) };
+        let mut peers = Peers::new(Owners { users: vec![33], at: from(1), find, pause: Duration::ZERO });
+        let second = Duration::from_secs(1);
+        assert_eq!(peers.gone(second, BTreeSet::new()), []);
+        assert_eq!(peers.gone(second, [from(6), from(7)].into()), [from(7)]);
+        assert_eq!(peers.gone(second, [from(7)].into()), [], "looked so soon");
+        assert_eq!(peers.gone(second * 2, [from(7)].into()), [from(7)]);
+    }
+
+    #[test]
+    fn a_flood_of_strangers_does_not_keep_nginx_out() {
+        let mut peers = peers(&[33, 34], Duration::ZERO);
+        for strangers in 0..5000_u16 {
+            let now = Duration::from_millis(strangers.into());
+            assert!(!peers.is_nginx(now, from(1000 + strangers)));
+            assert!(peers.is_nginx(now, from(33 + strangers % 2)), "after {strangers}");
+        }
+    }
+
+    #[test]
     fn a_port_may_get_another_owner() {
-        let mut peers = Peers { read: |_| Owner::User(33), ..Peers::new(vec![33]) };
-        let from = SocketAddr::from(([127, 0, 0, 1], 1000));
-        assert!(peers.is_nginx(Duration::ZERO, from));
-        peers.read = |_| Owner::User(34);
-        assert!(peers.is_nginx(Duration::from_secs(29), from));
-        assert!(!peers.is_nginx(Duration::from_secs(31), from));
+        let mut peers = peers(&[33], PAUSE);
+        assert!(peers.is_nginx(Duration::ZERO, from(33)));
+        peers.owners.users = vec![34];
+        assert!(peers.is_nginx(Duration::from_millis(1999), from(33)));
+        assert!(!peers.is_nginx(LASTS, from(33)));
     }
 }

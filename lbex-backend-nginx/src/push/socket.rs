@@ -5,10 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Ports that are tried as root, the highest first. Below 1024 no ordinary user can answer in LBEX's place while it is away; these
 /// are assigned to nobody, and NFS, which takes ports from 665 up, does not use them.
 const AS_ROOT: RangeInclusive<u16> = 324..=343;
+
+/// Room for questions that were not read yet, in bytes: an NGINX that begins asks for all names in the same instant, two questions
+/// each, which count for some 800 bytes each.
+const ROOM: usize = 8 << 20;
 
 /// Where NGINX asks if nothing is in the way: what `lbex render` writes.
 pub fn usual_address() -> SocketAddr {
@@ -56,6 +61,10 @@ fn bind_both(address: SocketAddr) -> io::Result<Sockets> {
     let udp = UdpSocket::bind(address)?;
     let address = udp.local_addr()?;
     let tcp = TcpListener::bind(address)?;
+    // An ordinary user gets as much as `net.core.rmem_max` allows; NGINX repeats what is lost after five seconds.
+    if setsockopt(&udp, sockopt::RcvBufForce, &ROOM).is_err() {
+        setsockopt(&udp, sockopt::RcvBuf, &ROOM)?;
+    }
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     Ok(Sockets { udp, tcp, address })

@@ -2,15 +2,15 @@
 //! clocks. Time comes in as the time since some beginning, answers go out as a list.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
 
-use super::asker::{Asker, Current, Heard, Reply};
+use super::asker::{Asker, Current, Heard, NO_SERVER, Reply, Versions};
 use super::name::{ServerGroup, ServerName};
 use super::waiter::Waiter;
 use super::wire::Question;
@@ -20,6 +20,9 @@ const MOST_ASKERS: usize = 8;
 
 /// Names that are asked for and not known at the most: those of an NGINX that LBEX has just adopted.
 const MOST_UNKNOWN: usize = 65_536;
+
+/// Names of one known Service at the most: those that NGINX asks for, and that workers which drain still ask for.
+const MOST_GROUPS: usize = 8192;
 
 /// A question that is held for longer is answered, and asked anew. NGINX gives up after `resolver_timeout`.
 const REFRESH: Duration = Duration::from_secs(6 * 3600);
@@ -100,7 +103,8 @@ pub struct Standing {
 struct Entry {
     current: Current,
     askers: Vec<Asker>,
-    waiters: Vec<Arc<Waiter>>,
+    /// Who waits, and for which versions: later changes do not make them wait for longer.
+    waiters: Vec<(Arc<Waiter>, Versions)>,
     asked: bool,
     queued: bool,
 }
@@ -125,6 +129,8 @@ pub struct Table {
     queue: VecDeque<ServerName>,
     /// When to see whether answers were taken.
     checks: BinaryHeap<Reverse<(Duration, SocketAddr, ServerName)>>,
+    /// Who did not take an answer in time.
+    doubted: BTreeSet<SocketAddr>,
     next_sweep: Duration,
     counts: Counts,
 }
@@ -136,14 +142,27 @@ impl Entry {
 
     /// Whether NGINX has applied what is true now: all resolvers that react have, and there is one.
     fn is_current(&self) -> bool {
-        let mut reacting = self.askers.iter().filter(|asker| !asker.retired && !is_deaf(asker)).peekable();
-        reacting.peek().is_some() && reacting.all(|asker| asker.is_current(&self.current))
+        has_applied(&self.askers, self.current.versions())
+    }
+
+    fn wait(&mut self, waiter: &Arc<Waiter>) {
+        waiter.one_more();
+        self.waiters.push((waiter.clone(), self.current.versions()));
+    }
+
+    fn is_dead(&self) -> bool {
+        self.asked && self.askers.is_empty() && self.waiters.is_empty() && self.current.is_empty()
     }
 
     fn tell_waiters(&mut self) {
-        if !self.waiters.is_empty() && self.is_current() {
-            self.waiters.drain(..).for_each(|waiter| waiter.one_done());
-        }
+        let Self { askers, waiters, .. } = self;
+        waiters.retain(|(waiter, versions)| {
+            let done = has_applied(askers, *versions);
+            if done {
+                waiter.one_done();
+            }
+            !done
+        });
     }
 
     fn asker(&mut self, from: SocketAddr, now: Duration) -> &mut Asker {
@@ -162,6 +181,12 @@ impl Entry {
     }
 }
 
+/// Whether all resolvers that react have these versions, or later ones, and there is one.
+fn has_applied(askers: &[Asker], versions: Versions) -> bool {
+    let mut reacting = askers.iter().filter(|asker| !asker.retired && !is_deaf(asker)).peekable();
+    reacting.peek().is_some() && reacting.all(|asker| asker.has_applied(versions))
+}
+
 fn is_deaf(asker: &Asker) -> bool {
     asker.sent.is_some_and(|(_, tries)| tries >= MOST_TRIES)
 }
@@ -177,6 +202,7 @@ impl Table {
             on_the_way: VecDeque::new(),
             queue: VecDeque::new(),
             checks: BinaryHeap::new(),
+            doubted: BTreeSet::new(),
             next_sweep: SWEEP,
             counts: Counts::default(),
         }
@@ -210,8 +236,7 @@ impl Table {
             let addresses = groups.get(group).map_or(&[][..], Vec::as_slice);
             let changed = entry.current.become_(current(addresses, group.protocol, immediate, version));
             if let Some(waiter) = waiter.filter(|_| entry.asked && !entry.is_current()) {
-                waiter.one_more();
-                entry.waiters.push(waiter.clone());
+                entry.wait(waiter);
             }
             if changed || !entry.askers.is_empty() {
                 touched.push(*group);
@@ -232,7 +257,7 @@ impl Table {
         if gone.generation.is_none() {
             self.unknown -= gone.entries.len();
         }
-        gone.entries.into_values().flat_map(|entry| entry.waiters).for_each(|waiter| waiter.one_done());
+        gone.entries.into_values().flat_map(|entry| entry.waiters).for_each(|(waiter, _)| waiter.one_done());
     }
 
     /// A question by UDP.
@@ -240,13 +265,16 @@ impl Table {
         self.counts.questions += 1;
         let Some(entry) = self.entry_asked_for(&question.name) else { return };
         let asker = entry.asker(from, now);
+        let was_told = asker.sent.is_some();
         let heard = asker.hear(question.family, question.id, now);
         let alone = asker.alone_until().filter(|_| heard == Heard::NewRound);
         let again = asker.again_for(question.family).filter(|_| heard == Heard::Unanswered);
         if heard == Heard::NewRound {
             entry.tell_waiters();
-            // NGINX reads on: what was sent before was taken in.
-            self.on_the_way.drain(..self.on_the_way.len().min(2));
+            if was_told {
+                // NGINX reads on: what was sent before was taken in.
+                self.on_the_way.drain(..self.on_the_way.len().min(2));
+            }
         }
         if let Some(reply) = again {
             self.counts.answers += 1;
@@ -266,7 +294,9 @@ impl Table {
     /// what is true now.
     pub fn ask_by_tcp(&mut self, from: SocketAddr, question: &Question) -> Option<Answer> {
         self.counts.questions += 1;
-        let entry = self.services.get(&question.name.service)?.entries.get(&question.name.group)?;
+        // One that is not known yet is not one without addresses; NGINX asks again after five seconds.
+        let service = self.services.get(&question.name.service).filter(|known| known.generation.is_some())?;
+        let entry = service.entries.get(&question.name.group)?;
         // It comes from another port than its datagram, so it is known by its id.
         let said = entry.askers.iter().filter_map(|asker| asker.again_for(question.family));
         let reply = said.into_iter().find(|reply| reply.id == question.id).unwrap_or_else(|| Reply {
@@ -287,8 +317,9 @@ impl Table {
             self.next_sweep = now + SWEEP;
             self.sweep(now, out);
         }
-        let settles = self.on_the_way.front().map(|at| *at + self.pace.settle).filter(|_| !self.queue.is_empty());
-        let checks = self.checks.peek().map(|Reverse((at, ..))| *at);
+        let full = self.on_the_way.front().map(|at| *at + self.pace.settle).filter(|_| !self.has_room(now));
+        let settles = full.filter(|_| !self.queue.is_empty());
+        let checks = self.checks.peek().map(|Reverse((at, ..))| full.map_or(*at, |full| full.max(*at)));
         [settles, checks].into_iter().flatten().fold(self.next_sweep, Duration::min).max(now)
     }
 
@@ -310,6 +341,19 @@ impl Table {
             }
         }
         retired.iter().for_each(|name| self.answer(now, name, out));
+    }
+
+    /// Who did not take an answer in time since this was last asked: it may be gone.
+    pub fn doubted(&mut self) -> BTreeSet<SocketAddr> {
+        std::mem::take(&mut self.doubted)
+    }
+
+    /// A resolver is gone, and nobody waits for it any more.
+    pub fn leave(&mut self, from: SocketAddr) {
+        for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
+            entry.askers.retain(|asker| asker.from != from);
+            entry.tell_waiters();
+        }
     }
 
     /// Whether NGINX has applied what is true of a Service's names that it asks for.
@@ -345,8 +389,7 @@ impl Table {
         for name in names {
             let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
             if let Some(entry) = entry.filter(|entry| !entry.is_current()) {
-                waiter.one_more();
-                entry.waiters.push(waiter.clone());
+                entry.wait(waiter);
             }
         }
     }
@@ -354,7 +397,7 @@ impl Table {
     /// Forgets that anybody waits with this waiter.
     pub fn give_up(&mut self, waiter: &Arc<Waiter>) {
         for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
-            entry.waiters.retain(|other| !Arc::ptr_eq(other, waiter));
+            entry.waiters.retain(|(other, _)| !Arc::ptr_eq(other, waiter));
         }
     }
 
@@ -381,21 +424,18 @@ impl Table {
 
     /// The entry of a name that is asked for. A Service that is not known yet may become so: an adopted NGINX asks at once.
     fn entry_asked_for(&mut self, name: &ServerName) -> Option<&mut Entry> {
-        if !self.services.contains_key(&name.service) {
-            if self.unknown >= MOST_UNKNOWN {
-                self.counts.dropped += 1;
-                return None;
-            }
-            self.services.insert(name.service.clone(), Service::default());
+        if self.unknown >= MOST_UNKNOWN && !self.services.contains_key(&name.service) {
+            self.counts.dropped += 1;
+            return None;
         }
-        let service = self.services.get_mut(&name.service)?;
+        let service = self.services.entry(name.service.clone()).or_default();
         if !service.entries.contains_key(&name.group) {
-            if service.generation.is_none() {
-                self.unknown += 1;
-            } else if service.entries.len() >= usize::from(u16::MAX) {
+            let unknown = service.generation.is_none();
+            if if unknown { self.unknown >= MOST_UNKNOWN } else { service.entries.len() >= MOST_GROUPS } {
                 self.counts.dropped += 1;
                 return None;
             }
+            self.unknown += usize::from(unknown);
             self.version += 1;
             let nothing = current(&[], name.group.protocol, self.pace.immediate, self.version);
             service.entries.insert(name.group, Entry::new(nothing));
@@ -403,15 +443,21 @@ impl Table {
         service.entries.get_mut(&name.group)
     }
 
+    /// Whether NGINX's socket has room for one more answer.
+    fn has_room(&mut self, now: Duration) -> bool {
+        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
+            self.on_the_way.pop_front();
+        }
+        self.on_the_way.len() < self.pace.burst
+    }
+
     /// Sends a name's answers that are due, if its Service is known and there is room on the way.
     fn answer(&mut self, now: Duration, name: &ServerName, out: &mut Vec<Answer>) {
+        self.has_room(now);
         let Some(service) = self.services.get_mut(&name.service).filter(|known| known.generation.is_some()) else {
             return;
         };
         let Some(entry) = service.entries.get_mut(&name.group) else { return };
-        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
-            self.on_the_way.pop_front();
-        }
         let Entry { current, askers, queued, .. } = entry;
         for asker in askers {
             for reply in asker.due(current, now) {
@@ -433,10 +479,7 @@ impl Table {
 
     /// Sends what waited for room.
     fn drain(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        while self.on_the_way.front().is_some_and(|at| *at + self.pace.settle <= now) {
-            self.on_the_way.pop_front();
-        }
-        while self.on_the_way.len() < self.pace.burst {
+        while self.has_room(now) {
             let Some(name) = self.queue.pop_front() else { return };
             if let Some(entry) = self.services.get_mut(&name.service).and_then(|s| s.entries.get_mut(&name.group)) {
                 entry.queued = false;
@@ -447,7 +490,7 @@ impl Table {
 
     /// Sends answers again that were not taken.
     fn check(&mut self, now: Duration, out: &mut Vec<Answer>) {
-        while self.checks.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
+        while self.has_room(now) && self.checks.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
             let Some(Reverse((_, from, name))) = self.checks.pop() else { return };
             let entry = self.services.get_mut(&name.service).and_then(|known| known.entries.get_mut(&name.group));
             let Some(entry) = entry else { continue };
@@ -462,7 +505,9 @@ impl Table {
                 continue;
             }
             asker.sent = Some((now, tries + 1));
+            self.doubted.insert(from);
             for reply in asker.again() {
+                self.on_the_way.push_back(now);
                 self.counts.answers += 1;
                 self.counts.repeated += 1;
                 out.push(answer(from, &name, reply));
@@ -486,6 +531,8 @@ impl Table {
                     long.push(ServerName { service: service.clone(), group: *group });
                 }
             }
+            // Of a port that the Service no longer has: nobody asks, nobody waits, and there is nothing to tell.
+            known.entries.retain(|_, entry| known.generation.is_none() || !entry.is_dead());
         }
         let unknown = &mut self.unknown;
         self.services.retain(|_, known| {
@@ -501,7 +548,7 @@ fn current(addresses: &[IpAddr], protocol: Protocol, immediate: bool, version: u
     if addresses.is_empty() && !immediate && protocol == Protocol::Tcp {
         // An NGINX that is told of no address asks again after 11 seconds. A connection to this one fails at once, as one to no
         // server would, and the next question comes after a second.
-        return Current::new(&[IpAddr::V4(Ipv4Addr::BROADCAST)], version);
+        return Current::new(&[NO_SERVER], version);
     }
     Current::new(addresses, version)
 }

@@ -23,7 +23,7 @@ const ANSWER: u16 = 0x8180;
 const TRUNCATED: u16 = 0x0200;
 
 /// The name that stands in the question (RFC 1035, 4.1.4).
-const TO_QUESTION: u16 = 0xc000 | 12;
+const TO_QUESTION: u16 = 0xc00c;
 
 /// Which addresses are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,7 @@ impl Family {
     }
 
     /// The other one.
+    #[must_use]
     pub fn other(self) -> Self {
         match self {
             Self::V4 => Self::V6,
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn what_is_too_long_for_a_datagram_is_asked_for_by_tcp() {
         let question = Question::read(NGINX).expect("a question");
-        let addresses: Vec<IpAddr> = (0..1000u16).map(|n| IpAddr::from([10, 0, (n >> 8) as u8, n as u8])).collect();
+        let addresses: Vec<IpAddr> = (0..1000u32).map(|n| IpAddr::from((0x0a00_0000 + n).to_be_bytes())).collect();
         let short = question.answer(&addresses, 0, LONGEST_UDP);
         let message = Message::from_vec(&short).expect("a message");
         assert!(message.metadata.truncation && message.answers.is_empty());

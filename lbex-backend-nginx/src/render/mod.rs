@@ -47,6 +47,7 @@ impl Dialect {
     }
 
     /// The same with servers that are names, where this NGINX can ask for their addresses.
+    #[must_use]
     pub fn pushing(self, capabilities: NginxCapabilities) -> Self {
         let push =
             PushDialect { hash_by_address: capabilities.hash_by_address, immediate: capabilities.immediate_push };

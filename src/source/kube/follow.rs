@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::access::{Lease, Session};
 use super::explain;
+use super::identity::Identity;
 use super::request::{Answer, Failure, Status, get};
 use super::resource::{Frame, Names, Object, Page, Resource, Unreadable, What, version_of};
 use super::timing::{Backoff, Timing};
@@ -26,8 +27,8 @@ const COMPLAINTS: usize = 1000;
 /// What a follower reports to [`super::gather`].
 #[derive(Debug)]
 pub(super) enum Report {
-    /// The complete list.
-    Listed(Vec<Object>),
+    /// The complete list, and the identity of the cluster that it is of. What follows is of the same.
+    Listed { objects: Vec<Object>, cluster: Option<Arc<str>> },
     /// Changes since.
     Changes(Vec<Change>),
     /// The watch works.
@@ -71,15 +72,20 @@ pub(super) struct Reports {
 /// Follows objects.
 pub(super) struct Follower {
     session: Arc<Session>,
+    identity: Arc<Identity>,
     resource: Resource,
     namespace: Option<Arc<str>>,
     reports: Reports,
     timing: Timing,
     backoff: Backoff,
+    /// The identity of the cluster that the last list was of.
+    cluster: Option<Arc<str>>,
     /// Where to go on; `None`: with a list.
     version: Option<String>,
     /// Whether to make sure that the cluster has not gone back in time (an API server restored from a backup).
     doubtful: bool,
+    /// Since when the API server is away.
+    away: Option<Instant>,
     /// Whether to list without pages: the last list expired between two of them.
     whole: bool,
     patience: Duration,
@@ -89,21 +95,23 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(
-        session: Arc<Session>,
-        resource: Resource,
-        namespace: Option<Arc<str>>,
+        (session, identity): (Arc<Session>, Arc<Identity>),
+        (resource, namespace): (Resource, Option<Arc<str>>),
         reports: Reports,
         timing: Timing,
     ) -> Self {
         Self {
             session,
+            identity,
             resource,
             namespace,
             reports,
             timing,
             backoff: Backoff::new(timing),
+            cluster: None,
             version: None,
             doubtful: false,
+            away: None,
             whole: false,
             patience: timing.patience,
             names: Names::default(),
@@ -153,7 +161,10 @@ impl Follower {
             Failure::Silent(_) if !watching => self.patience = (self.patience * 2).min(self.timing.most_patience),
             _ => {}
         }
-        if watching && (failure.code() == Some(410) || matches!(failure, Failure::Unexpected(_))) {
+        let silent = if let Failure::Silent(time) = failure { *time } else { Duration::ZERO };
+        let away = self.away.get_or_insert_with(Instant::now).elapsed() + silent;
+        let over = failure.code() == Some(410) || matches!(failure, Failure::Unexpected(_)) || away >= self.timing.away;
+        if watching && over {
             self.version = None;
         }
         self.doubtful = self.version.is_some();
@@ -176,6 +187,7 @@ impl Follower {
 
     /// Takes the complete list, and waits until all of the kind are complete.
     async fn list(&mut self, lease: &Lease) -> Result<(), Stop> {
+        let cluster = self.identity.read(lease).await?;
         let (mut objects, mut total, mut more) = (Vec::new(), 0, String::new());
         let version = loop {
             let limit = if self.whole { String::new() } else { format!("limit={PAGE}") };
@@ -204,9 +216,13 @@ impl Follower {
             let text = format!("none of the {total} objects of the list can be read (their warnings say why)");
             return Err(Failure::Unexpected(text).into());
         }
-        (self.whole, self.doubtful) = (false, false);
+        if self.identity.read(lease).await? != cluster {
+            return Err(Failure::Unexpected("another cluster answered while the list came".to_owned()).into());
+        }
+        (self.whole, self.doubtful, self.away) = (false, false, None);
         self.reports.observer.events(self.resource.kind(), total as u64);
-        self.report(Report::Listed(objects)).await?;
+        self.cluster.clone_from(&cluster);
+        self.report(Report::Listed { objects, cluster }).await?;
         self.version = Some(version);
         self.reports.complete.wait_for(|complete| *complete).await.map(drop).map_err(|_| Stop::Deaf)
     }
@@ -246,6 +262,11 @@ impl Follower {
         );
         let silence = Duration::from_secs(seconds) + self.timing.grace;
         let mut answer = get(&lease.client, &path, silence, false).await?;
+        if self.identity.read(lease).await? != self.cluster {
+            // Its versions mean nothing there.
+            (self.version, self.doubtful) = (None, false);
+            return Ok(());
+        }
         self.doubtful = false;
         let mut buffer = BytesMut::new();
         while let Some(part) = self.next_part(&mut answer).await? {
@@ -266,15 +287,20 @@ impl Follower {
             part = answer.part() => part?,
             () = self.reports.messages.closed() => return Err(Stop::Deaf),
             () = tokio::time::sleep(self.timing.settled), if self.backoff.failures() > 0 => {
-                self.backoff.reset();
+                self.works();
                 self.report(Report::Working).await?;
                 return Ok(Some(bytes::Bytes::new()));
             }
         };
         if part.is_some() {
-            self.backoff.reset();
+            self.works();
         }
         Ok(part)
+    }
+
+    fn works(&mut self) {
+        self.backoff.reset();
+        self.away = None;
     }
 
     /// Takes the complete lines out of `buffer`, and reports what they change.

@@ -1,6 +1,5 @@
 //! Gathers what the followers report into the events of the source: complete kinds, batches of changes, troubles.
 
-use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::follow::{Message, Report};
-use super::resource::{Key, Object, Resource};
+use super::resource::{Object, Resource};
 use crate::source::{Recovered, SourceEvent, SourceObserver, Trouble};
 
 /// Reports taken at once, at the most.
@@ -24,8 +23,8 @@ pub(super) struct Scope {
     pub(super) namespace: Option<Arc<str>>,
     /// Its list, until those of all namespaces are there.
     first: Option<Vec<Object>>,
-    /// Which objects it has, where several followers share a kind: what its next list lacks is gone, and nothing else.
-    keys: BTreeSet<Key>,
+    /// The identity of the cluster that it follows.
+    cluster: Option<Arc<str>>,
     trouble: Option<Current>,
 }
 
@@ -37,7 +36,7 @@ struct Current {
 
 impl Scope {
     pub(super) fn new(resource: Resource, namespace: Option<Arc<str>>) -> Self {
-        Self { resource, namespace, first: None, keys: BTreeSet::new(), trouble: None }
+        Self { resource, namespace, first: None, cluster: None, trouble: None }
     }
 }
 
@@ -59,6 +58,8 @@ pub(super) struct Gatherer {
     observer: Arc<dyn SourceObserver>,
     tell_again: Duration,
     pending: Vec<Change>,
+    /// The identity of the cluster that was last told.
+    told: Option<Arc<str>>,
     synced: bool,
 }
 
@@ -77,7 +78,7 @@ impl Gatherer {
                 None => kinds.push(Kind { resource: scope.resource, scopes: 1, complete: watch::Sender::new(false) }),
             }
         }
-        Self { scopes, kinds, events, observer, tell_again, pending: Vec::new(), synced: false }
+        Self { scopes, kinds, events, observer, tell_again, pending: Vec::new(), told: None, synced: false }
     }
 
     /// Turns true when all followers of a kind have a list.
@@ -109,12 +110,14 @@ impl Gatherer {
     async fn take(&mut self, batch: Vec<Message>) -> Result<(), Deaf> {
         for Message { scope, report } in batch {
             match report {
-                Report::Listed(objects) => {
+                Report::Listed { objects, cluster } => {
+                    self.scopes[scope].cluster = cluster;
                     self.listed(scope, objects).await?;
                     self.working(scope).await?;
                 }
                 Report::Changes(changes) => {
-                    self.changed(scope, changes);
+                    self.speaks(scope).await?;
+                    self.pending.extend(changes);
                     self.working(scope).await?;
                 }
                 Report::Working => self.working(scope).await?,
@@ -142,30 +145,30 @@ impl Gatherer {
         self.kinds.iter().find(|kind| kind.resource == resource).expect("every scope has a kind")
     }
 
-    async fn listed(&mut self, scope: usize, objects: Vec<Object>) -> Result<(), Deaf> {
-        let (shared, resource) = (self.kind(scope).scopes > 1, self.scopes[scope].resource);
-        if *self.kind(scope).complete.borrow() {
-            if shared {
-                self.listed_again(scope, objects);
-            } else {
-                self.pending.push(resource.all(objects));
-            }
+    /// What comes next is of the cluster that this follower follows.
+    async fn speaks(&mut self, scope: usize) -> Result<(), Deaf> {
+        if self.scopes[scope].cluster == self.told {
             return Ok(());
+        }
+        self.flush().await?;
+        self.told.clone_from(&self.scopes[scope].cluster);
+        self.send(SourceEvent::Cluster(self.told.clone())).await
+    }
+
+    async fn listed(&mut self, scope: usize, objects: Vec<Object>) -> Result<(), Deaf> {
+        let resource = self.scopes[scope].resource;
+        if *self.kind(scope).complete.borrow() {
+            return self.list(scope, objects).await;
         }
         self.scopes[scope].first = Some(objects);
-        let mut of_kind = self.scopes.iter().filter(|s| s.resource == resource);
-        if of_kind.any(|s| s.first.is_none()) {
+        let of_kind: Vec<_> = (0..self.scopes.len()).filter(|n| self.scopes[*n].resource == resource).collect();
+        if of_kind.iter().any(|n| self.scopes[*n].first.is_none()) {
             return Ok(());
         }
-        let mut all = Vec::new();
-        for scope in self.scopes.iter_mut().filter(|s| s.resource == resource) {
-            let objects = scope.first.take().unwrap_or_default();
-            if shared {
-                scope.keys = objects.iter().map(Object::key).collect();
-            }
-            all.extend(objects);
+        for n in of_kind {
+            let objects = self.scopes[n].first.take().unwrap_or_default();
+            self.list(n, objects).await?;
         }
-        self.pending.push(resource.all(all));
         self.kind(scope).complete.send_replace(true);
         if !self.synced && self.kinds.iter().all(|kind| *kind.complete.borrow()) {
             self.synced = true;
@@ -175,29 +178,14 @@ impl Gatherer {
         Ok(())
     }
 
-    /// A later list of one of several namespaces.
-    fn listed_again(&mut self, scope: usize, objects: Vec<Object>) {
-        let keys: BTreeSet<_> = objects.iter().map(Object::key).collect();
-        let before = mem::replace(&mut self.scopes[scope].keys, keys);
-        let now = &self.scopes[scope].keys;
-        let gone = before.into_iter().filter(|key| !now.contains(key)).map(Change::from);
-        self.pending.extend(gone.chain(objects.into_iter().map(Change::from)));
-    }
-
-    fn changed(&mut self, scope: usize, changes: Vec<Change>) {
-        if self.kind(scope).scopes > 1 {
-            let keys = &mut self.scopes[scope].keys;
-            for change in &changes {
-                match change {
-                    Change::Service(service) => drop(keys.insert(Key::Service(service.key.clone()))),
-                    Change::Endpoints(list) => drop(keys.insert(Key::Endpoints(list.key.clone()))),
-                    Change::ServiceGone(key) => drop(keys.remove(&Key::Service(key.clone()))),
-                    Change::EndpointsGone(key) => drop(keys.remove(&Key::Endpoints(key.clone()))),
-                    _ => {}
-                }
-            }
-        }
-        self.pending.extend(changes);
+    /// Passes on the list of one follower: of all objects, or of those of its namespace where it is one of several.
+    async fn list(&mut self, scope: usize, objects: Vec<Object>) -> Result<(), Deaf> {
+        self.speaks(scope).await?;
+        let shared = self.kind(scope).scopes > 1;
+        let Scope { resource, namespace, .. } = &self.scopes[scope];
+        let list = resource.list(namespace.as_ref().filter(|_| shared), objects);
+        self.pending.push(list);
+        Ok(())
     }
 
     fn known(&self, scope: usize) -> bool {

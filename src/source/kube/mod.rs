@@ -18,7 +18,10 @@
 //! - A watch lasts 50 s and goes on at its last version (bookmarks move that along). A connection that died unnoticed is
 //!   noticed within a minute: nothing came for longer than the watch was to last. 410 Gone leads to a new list.
 //! - 401 and TLS failures have the credentials loaded anew. Everything is tried again, after 0.2 s at first and 20 s at the
-//!   most. After a failure the follower makes sure that the cluster did not go back in time.
+//!   most. After a failure the follower makes sure that the cluster did not go back in time; after half a minute of them it lists anew,
+//!   since a restored cluster may have come beyond the version that was seen last.
+//! - With each list and each watch the identity of the cluster is read (`identity`), and told with what comes. A watch does not go
+//!   on in another cluster: a list of that one begins.
 //! - An object that is not valid is left out alone, with a warning, once. A list of which nothing can be read is a failed list.
 
 mod access;
@@ -27,6 +30,7 @@ mod contact;
 mod explain;
 mod follow;
 mod gather;
+mod identity;
 mod request;
 mod resource;
 #[cfg(test)]
@@ -43,6 +47,7 @@ pub use self::access::{Access, AccessError, InCluster, ProxyVariables};
 use self::contact::Contact;
 use self::follow::{Follower, Reports};
 use self::gather::{Gatherer, Scope};
+use self::identity::Identity;
 use self::resource::Resource;
 use self::timing::Timing;
 use super::{Persistence, SourceError, SourceEvent, SourceHandle, SourceObserver};
@@ -115,12 +120,14 @@ impl KubeSource {
         let (messages, inbox) = mpsc::channel(REPORTS);
         let scopes = self.scopes.iter().map(|(resource, namespace)| Scope::new(*resource, namespace.clone()));
         let gatherer = Gatherer::new(scopes.collect(), events, observer.clone(), self.timing.tell_again);
+        let identity = Arc::new(Identity::default());
         let mut tasks = JoinSet::new();
         for (scope, (resource, namespace)) in self.scopes.iter().enumerate() {
             let Some(complete) = gatherer.complete(*resource) else { continue };
             let (messages, observer) = (messages.clone(), observer.clone());
             let reports = Reports { scope, messages, complete, observer };
-            let follower = Follower::new(self.session.clone(), *resource, namespace.clone(), reports, self.timing);
+            let whom = (self.session.clone(), identity.clone());
+            let follower = Follower::new(whom, (*resource, namespace.clone()), reports, self.timing);
             tasks.spawn(follower.run());
         }
         tasks.spawn(gatherer.run(inbox));

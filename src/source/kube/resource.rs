@@ -147,8 +147,8 @@ impl Resource {
         format!("{} {name}", self.singular())
     }
 
-    /// The change that says: these are all.
-    pub(super) fn all(self, objects: Vec<Object>) -> Change {
+    /// The change that says: these are all, or all of a namespace.
+    pub(super) fn list(self, namespace: Option<&Arc<str>>, objects: Vec<Object>) -> Change {
         let (mut services, mut nodes, mut lists) = (Vec::new(), Vec::new(), Vec::new());
         for object in objects {
             match object {
@@ -157,11 +157,15 @@ impl Resource {
                 Object::Endpoints(list) => lists.push(list),
             }
         }
-        match self {
-            Self::Services => Change::AllServices(services),
-            Self::Nodes => Change::AllNodes(nodes),
-            Self::EndpointSlices => Change::AllEndpoints(EndpointsApi::Slices, lists),
-            Self::Endpoints => Change::AllEndpoints(EndpointsApi::Endpoints, lists),
+        let api = if self == Self::Endpoints { EndpointsApi::Endpoints } else { EndpointsApi::Slices };
+        match (self, namespace.cloned()) {
+            (Self::Services, None) => Change::AllServices(services),
+            (Self::Services, Some(namespace)) => Change::NamespaceServices(namespace, services),
+            (Self::Nodes, _) => Change::AllNodes(nodes),
+            (Self::EndpointSlices | Self::Endpoints, None) => Change::AllEndpoints(api, lists),
+            (Self::EndpointSlices | Self::Endpoints, Some(namespace)) => {
+                Change::NamespaceEndpoints(namespace, api, lists)
+            }
         }
     }
 }
@@ -172,16 +176,6 @@ fn parse<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, String> {
         let text: String = e.to_string().chars().take(200).collect();
         format!("it does not have the form of its kind ({}); the object is left out", text.escape_debug())
     })
-}
-
-impl Object {
-    pub(super) fn key(&self) -> Key {
-        match self {
-            Self::Service(service) => Key::Service(service.key.clone()),
-            Self::Node(node) => Key::Node(node.name.clone()),
-            Self::Endpoints(list) => Key::Endpoints(list.key.clone()),
-        }
-    }
 }
 
 impl From<Object> for Change {

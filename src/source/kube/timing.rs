@@ -19,6 +19,9 @@ pub(super) struct Timing {
     pub(super) first_wait: Duration,
     /// The longest.
     pub(super) most_wait: Duration,
+    /// After so long without the API server a watch does not go on: meanwhile it may have been restored from a backup, and have come
+    /// beyond the version that was seen last.
+    pub(super) away: Duration,
     /// How often a trouble that lasts is told again.
     pub(super) tell_again: Duration,
     /// The least time between two loadings of the credentials.
@@ -35,6 +38,7 @@ impl Default for Timing {
             settled: Duration::from_secs(5),
             first_wait: Duration::from_millis(200),
             most_wait: Duration::from_secs(20),
+            away: Duration::from_secs(30),
             tell_again: Duration::from_secs(60),
             renewal: Duration::from_secs(5),
         }

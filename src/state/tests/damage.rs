@@ -109,7 +109,7 @@ fn text_that_is_no_name_becomes_none_though_the_checksum_is_right() {
         assert!(!text.contains('\n'), "{text:?}");
     }
     // The means of the test: without a change it is taken, and so are fields that a later LBEX adds.
-    forge(&file, |state| state["inventory"] = json!({"services": 10}));
+    forge(&file, |state| state["later"] = json!({"services": 10}));
     assert_eq!(file.read().unwrap(), Some(saved(state())));
 }
 

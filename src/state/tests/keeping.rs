@@ -23,9 +23,13 @@ fn server_in(file: &StateFile) -> Option<u64> {
     servers[0].ip().to_string().rsplit('.').next()?.parse().ok()
 }
 
+fn remembered(endpoints: usize) -> Remembered {
+    Remembered { cluster: Some("uid".to_owned()), inventory: Some(Inventory { endpoints, ..inventory() }) }
+}
+
 fn start(prefix: &tempfile::TempDir) -> (StateFile, LastGood, Arc<Metrics>) {
     let (file, metrics) = (StateFile::below(prefix.path()), metrics());
-    let last_good = LastGood::start(file.clone(), Scope::default(), Some("uid".to_owned()), metrics.clone());
+    let last_good = LastGood::start(file.clone(), Scope::default(), remembered(0), metrics.clone());
     (file, last_good, metrics)
 }
 
@@ -46,6 +50,26 @@ async fn the_first_at_once_then_once_a_second_and_the_last_at_the_end() {
     last_good.finish().await;
     assert_eq!(server_in(&file), Some(100));
     assert_eq!(file.read().unwrap().unwrap().cluster.as_deref(), Some("uid"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_the_cluster_is_written_when_it_changes_and_not_before_anything_is_confirmed() {
+    let prefix = tempfile::tempdir().unwrap();
+    let (file, last_good, _) = start(&prefix);
+    last_good.remember(remembered(1));
+    sleep(Duration::from_secs(10)).await;
+    assert!(file.read().unwrap().is_none());
+    last_good.submitted(&delta(1));
+    last_good.applied(1);
+    let endpoints = || file.read().unwrap().unwrap().inventory.unwrap().endpoints;
+    for count in [1, 1, 2] {
+        last_good.remember(remembered(count));
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(endpoints(), count);
+    }
+    last_good.remember(remembered(3));
+    last_good.finish().await;
+    assert_eq!(endpoints(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use lbex_core::desired::{
     Algorithm, Delta, DesiredState, Listener, Method, Servers, ServiceChange, ServiceConfig, Until, Upstream,
 };
+use lbex_core::hold::Inventory;
 use lbex_core::model::Protocol;
 use lbex_core::names::{DnsName, ServiceKey};
 
@@ -65,11 +66,16 @@ fn state() -> DesiredState {
     DesiredState { generation: 7, services }
 }
 
+fn inventory() -> Inventory {
+    Inventory { services: [key("web"), key("database")].into(), nodes: ["n1".into()].into(), endpoints: 3 }
+}
+
 fn saved(desired: DesiredState) -> SavedState {
     SavedState {
         lbex: "1.2.3".into(),
         saved: 1_800_000_000,
         cluster: Some("uid".into()),
+        inventory: Some(inventory()),
         scope: Scope::default(),
         desired,
     }

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`apiserver`] | etcd, kube-apiserver, and on demand the controller manager, the scheduler and kwok |
+//! | [`liar`] | an API server that says what a test tells it to say |
 //! | [`objects`] | short ways to build and write Services, Nodes, EndpointSlices, Endpoints |
 //! | [`backends`] | servers that answer with their own name over TCP and UDP, and clients that ask them |
 //! | [`netns`] | network namespaces with addresses that may stand in EndpointSlices |
@@ -46,6 +47,7 @@ pub mod apiserver;
 pub mod backends;
 pub mod http;
 pub mod lbex;
+pub mod liar;
 pub mod netns;
 pub mod nginx;
 pub mod objects;

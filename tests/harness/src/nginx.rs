@@ -13,19 +13,19 @@ pub enum Nginx {
     Embedded,
     /// The machine's, for instance `/usr/sbin/nginx` of the Debian package.
     System,
+    /// The embedded one's version and configuration without LBEX's changes: an NGINX that takes pushed endpoints as any other does.
+    Stock,
 }
 
 impl Nginx {
-    /// All of them, for tests that loop. [`on_each_nginx!`](crate::on_each_nginx) makes a test for each instead.
-    pub const ALL: [Self; 2] = [Self::Embedded, Self::System];
-
-    /// The value for LBEX's `--nginx`: `embedded`, or the path of the machine's.
+    /// The value for LBEX's `--nginx`: `embedded`, or a path.
     ///
     /// Fails where the machine has none: run `tests/tools/install.sh`.
     pub fn flag(self) -> Result<String> {
         Ok(match self {
             Self::Embedded => "embedded".to_owned(),
             Self::System => Self::system_path()?.display().to_string(),
+            Self::Stock => Self::stock_path()?.display().to_string(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Servers behind NGINX that tell their own address, and one that answers nothing.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +32,35 @@ fn serve(listener: &TcpListener) {
         let own = ip_of(stream.local_addr().expect("its address"));
         // The client may be gone, which is its own affair.
         let _ = stream.write_all(&own.octets());
+    }
+}
+
+/// UDP servers on each of `count` addresses, all with one port.
+pub(crate) fn udp(count: u8) -> (Vec<UdpSocket>, Vec<IpAddr>, u16) {
+    let [_, test, ..] = ip_of(free_address()).octets();
+    for _ in 0..20 {
+        let first = UdpSocket::bind((Ipv4Addr::new(127, test, 1, 1), 0)).expect("a port");
+        let port = first.local_addr().expect("its address").port();
+        let others = (2..=count).map(|number| UdpSocket::bind((Ipv4Addr::new(127, test, 1, number), port)));
+        let Ok(mut sockets) = others.collect::<Result<Vec<_>, _>>() else { continue };
+        sockets.insert(0, first);
+        let ips = sockets.iter().map(|socket| socket.local_addr().expect("its address").ip()).collect();
+        return (sockets, ips, port);
+    }
+    panic!("no port is free on all addresses");
+}
+
+/// Lets UDP servers answer each datagram with their own address and the port that it came from, until the test program ends.
+pub(crate) fn answer_udp(sockets: Vec<UdpSocket>) {
+    for socket in sockets {
+        drop(thread::spawn(move || {
+            let own = ip_of(socket.local_addr().expect("its address"));
+            let mut buffer = [0; 64];
+            while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                // NGINX may be gone, as the test is then.
+                let _ = socket.send_to(&[&own.octets()[..], &from.port().to_be_bytes()].concat(), from);
+            }
+        }));
     }
 }
 

@@ -10,3 +10,4 @@ mod patches;
 mod push;
 mod reload;
 mod retry;
+mod udp;

@@ -3,6 +3,7 @@
 mod access;
 mod connecting;
 mod following;
+mod lying;
 mod server;
 mod tls;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lbex_core::hold::Hold;
 use lbex_core::snapshot::{Change, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -34,6 +36,7 @@ fn quick() -> Timing {
         settled: Duration::from_millis(300),
         first_wait: Duration::from_millis(20),
         most_wait: Duration::from_millis(100),
+        away: Duration::from_secs(10),
         tell_again: Duration::from_millis(300),
         renewal: Duration::from_millis(100),
     }
@@ -114,6 +117,8 @@ impl SourceObserver for Counts {
 struct Running {
     events: mpsc::Receiver<SourceEvent>,
     counts: Arc<Counts>,
+    /// What stands between a source and the planner, at a standstill of its clock.
+    hold: Hold,
     snapshot: Snapshot,
     synced: bool,
     /// How many complete lists of Services came.
@@ -122,6 +127,8 @@ struct Running {
     batches: Vec<usize>,
     troubles: Vec<Trouble>,
     recovered: Vec<Recovered>,
+    /// The clusters that were told of.
+    clusters: Vec<Option<Arc<str>>>,
     /// Every number of Services that the snapshot ever had after `Synced`.
     counted: Vec<usize>,
     _handle: SourceHandle,
@@ -129,19 +136,25 @@ struct Running {
 
 impl Running {
     async fn start(settings: KubeSettings) -> Self {
-        let source = KubeSource::connect_with(settings, quick()).await.unwrap();
+        Self::start_with(settings, quick()).await
+    }
+
+    async fn start_with(settings: KubeSettings, timing: Timing) -> Self {
+        let source = KubeSource::connect_with(settings, timing).await.unwrap();
         let (tx, events) = mpsc::channel(16);
         let counts = Arc::new(Counts::default());
         let observer: Arc<dyn SourceObserver> = counts.clone();
         Self {
             events,
             counts,
+            hold: Hold::new(Some(Duration::from_secs(300)), None, None),
             snapshot: Snapshot::default(),
             synced: false,
             lists: 0,
             batches: Vec::new(),
             troubles: Vec::new(),
             recovered: Vec::new(),
+            clusters: Vec::new(),
             counted: Vec::new(),
             _handle: source.run(&observer, tx),
         }
@@ -177,7 +190,8 @@ impl Running {
                 self.batches.push(changes.len());
                 for change in changes {
                     self.lists += usize::from(matches!(change, Change::AllServices(_)));
-                    self.snapshot.apply(change);
+                    let verdict = self.hold.judge(&self.snapshot, change, Duration::ZERO);
+                    verdict.pass.into_iter().for_each(|change| drop(self.snapshot.apply(change)));
                     if self.synced {
                         self.counted.push(self.snapshot.services().len());
                     }
@@ -186,6 +200,10 @@ impl Running {
             SourceEvent::Synced => {
                 assert!(!self.synced, "sent once");
                 self.synced = true;
+            }
+            SourceEvent::Cluster(cluster) => {
+                self.clusters.push(cluster.clone());
+                self.hold.cluster(cluster, Duration::ZERO);
             }
             SourceEvent::Trouble(trouble) => self.troubles.push(trouble),
             SourceEvent::Recovered(recovered) => self.recovered.push(recovered),

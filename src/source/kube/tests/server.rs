@@ -218,6 +218,9 @@ impl Script {
         }
         match asked.path.as_str() {
             "/version" => return Some(Reply::json(200, &json!({"gitVersion": "v1.36.0-script"}))),
+            "/api/v1/namespaces/kube-system" => {
+                return Some(Reply::json(200, &json!({"metadata": {"uid": "cluster-a"}})));
+            }
             "/apis/discovery.k8s.io/v1" => {
                 return Some(Reply::json(200, &json!({"resources": [{"name": "endpointslices"}]})));
             }

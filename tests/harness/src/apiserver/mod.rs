@@ -9,6 +9,7 @@ mod access;
 mod components;
 mod options;
 mod pki;
+mod storage;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use tokio::sync::OnceCell;
 
 pub use access::{Access, KubectlProxy};
 pub use options::Builder;
+pub use storage::Backup;
 
 pub(crate) use pki::ca_params;
 

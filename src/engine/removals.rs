@@ -1,0 +1,122 @@
+//! Between the source and the planner: lets through what [`Hold`] lets through, on the clock of this process and at the operator's
+//! word, and tells about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lbex_core::hold::{Hold, Inventory, Notice, Verdict};
+use lbex_core::planner::Planner;
+use lbex_core::snapshot::Change;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::publish::{Metrics, ObjectKind};
+use crate::state::Remembered;
+
+/// How often it is looked what to remember.
+const REMEMBER: Duration = Duration::from_secs(5);
+
+/// Takes changes in, and holds removals that may be wrong.
+pub struct Removals {
+    hold: Hold,
+    release: Arc<Notify>,
+    metrics: Arc<Metrics>,
+    begin: Instant,
+    /// Whether anything was taken in since it was looked what to remember, and when that was.
+    changed: bool,
+    looked: Instant,
+    told: Remembered,
+}
+
+impl Removals {
+    /// Holds removals as `hold` says, or until `release` is notified.
+    pub fn new(hold: Hold, release: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
+        let now = Instant::now();
+        Self { hold, release, metrics, begin: now, changed: false, looked: now, told: Remembered::default() }
+    }
+
+    /// The first complete lists are all there.
+    pub(super) fn complete(&mut self, planner: &Planner) {
+        self.hold.complete(planner.cluster(), self.begin.elapsed()).iter().for_each(tell);
+        self.publish();
+    }
+
+    /// Whether what was taken in may be planned.
+    pub(super) fn may_plan(&self) -> bool {
+        self.hold.may_plan()
+    }
+
+    /// What to remember of the cluster over a restart, where that is much else than before, and nothing is in doubt. Looks every
+    /// [`REMEMBER`] where anything was taken in: that costs work in proportion to the cluster.
+    pub(super) fn news(&mut self, planner: &Planner) -> Option<Remembered> {
+        if !(self.changed && self.hold.is_sure() && self.looked.elapsed() >= REMEMBER) {
+            return None;
+        }
+        (self.changed, self.looked) = (false, Instant::now());
+        let inventory = Inventory::of(planner.cluster(), planner.asking());
+        let cluster = self.hold.known_cluster().map(ToString::to_string);
+        let before = self.told.inventory.as_ref();
+        if cluster == self.told.cluster && before.is_some_and(|before| !inventory.differs(before)) {
+            return None;
+        }
+        self.told = Remembered { cluster, inventory: Some(inventory) };
+        Some(self.told.clone())
+    }
+
+    /// Returns when the operator wants everything let go.
+    pub(super) async fn release_asked(&self) {
+        self.release.notified().await;
+    }
+
+    /// Takes changes in, as far as they are believed.
+    pub(super) fn take(&mut self, changes: Vec<Change>, planner: &mut Planner) {
+        for change in changes {
+            let verdict = self.hold.judge(planner.cluster(), change, self.begin.elapsed());
+            self.follow(verdict, planner);
+        }
+        self.publish();
+    }
+
+    /// What comes next is of this cluster.
+    pub(super) fn cluster(&mut self, identity: Option<Arc<str>>) {
+        tracing::debug!("following the cluster {identity:?}");
+        self.hold.cluster(identity, self.begin.elapsed()).iter().for_each(tell);
+        self.publish();
+    }
+
+    /// Lets go what was held for long enough.
+    pub(super) fn tick(&mut self, planner: &mut Planner) {
+        let verdict = self.hold.tick(planner.cluster(), self.begin.elapsed());
+        self.follow(verdict, planner);
+        self.publish();
+    }
+
+    /// Lets everything go.
+    pub(super) fn release(&mut self, planner: &mut Planner) {
+        let verdict = self.hold.release();
+        if verdict == Verdict::default() && !self.hold.holds_cluster() {
+            tracing::info!("SIGUSR1: no removal is held");
+        }
+        self.follow(verdict, planner);
+        self.publish();
+    }
+
+    fn follow(&mut self, verdict: Verdict, planner: &mut Planner) {
+        self.changed |= !verdict.pass.is_empty();
+        verdict.notices.iter().for_each(tell);
+        verdict.pass.into_iter().for_each(|change| planner.ingest(change));
+    }
+
+    fn publish(&self) {
+        let held = ObjectKind::ALL.map(|kind| (kind, self.hold.held(kind)));
+        self.metrics.held(held, self.hold.holds_cluster());
+    }
+}
+
+fn tell(notice: &Notice) {
+    if notice.is_warning() {
+        tracing::warn!("{notice}");
+    } else {
+        tracing::info!("{notice}");
+    }
+}
