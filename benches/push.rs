@@ -4,7 +4,8 @@
 //! Service one of whose endpoints is black-holed, and what LBEX and NGINX take with 5,000 Services when nothing happens.
 //!
 //! One LBEX runs at a time. Aim, pushed to the embedded NGINX: the median within 2 ms and the 99th percentile within 10 ms of the bare
-//! watcher's. `make bench-push`; without `--bench` a few changes with 5 Services. Needs a real API server (`make test-tools`).
+//! watcher's. `make bench-push`; `cargo bench --bench push -- 100` with 100 Services only; without `--bench` a few changes
+//! with 5 Services. Needs a real API server (`make test-tools`).
 
 #[path = "push/cluster.rs"]
 mod cluster;
@@ -47,7 +48,7 @@ struct Rate {
 
 /// How much is measured.
 struct Scale {
-    sizes: &'static [usize],
+    sizes: Vec<usize>,
     rates: [Rate; 2],
     /// How long clients meet a black hole.
     hole: Duration,
@@ -60,20 +61,24 @@ impl Scale {
         let slow = Rate { name: "2 s apart", period: Duration::from_millis(2_037), changes: [25, 8] };
         let fast = Rate { name: "10 a second", period: Duration::from_millis(100), changes: [200, 100] };
         let (hole, idle) = (Duration::from_secs(12), Duration::from_secs(30));
-        Self { sizes: &[100, 1_000, 5_000], rates: [slow, fast], hole, idle }
+        Self { sizes: vec![100, 1_000, 5_000], rates: [slow, fast], hole, idle }
     }
 
     fn tiny() -> Self {
         let slow = Rate { name: "0.5 s apart", period: Duration::from_millis(500), changes: [2, 2] };
         let fast = Rate { name: "10 a second", period: Duration::from_millis(100), changes: [5, 5] };
         let (hole, idle) = (Duration::from_secs(1), Duration::from_millis(200));
-        Self { sizes: &[5], rates: [slow, fast], hole, idle }
+        Self { sizes: vec![5], rates: [slow, fast], hole, idle }
     }
 }
 
 fn main() -> Result<()> {
     common::raise_file_limit()?;
-    let scale = if common::whole() { Scale::whole() } else { Scale::tiny() };
+    let mut scale = if common::whole() { Scale::whole() } else { Scale::tiny() };
+    let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if !sizes.is_empty() {
+        scale.sizes = sizes;
+    }
     common::runtime()?.block_on(async {
         match ApiServer::start().await {
             Ok(server) => measure_all(server, &scale).await?.print(),
@@ -88,7 +93,7 @@ async fn measure_all(server: ApiServer, scale: &Scale) -> Result<Report> {
     let connect_timeout = format!("{}ms", hole::CONNECT_TIMEOUT.as_millis());
     let mut cluster = Cluster::new(server, endpoints.port(), &connect_timeout).await?;
     let mut report = Report::default();
-    for &services in scale.sizes {
+    for &services in &scale.sizes {
         eprintln!("filling the API server: {services} Services");
         cluster.grow_to(services).await?;
         for system in System::all() {

@@ -13,6 +13,9 @@ use crate::common::cluster::{node_service, slice_on};
 /// The Service that changes.
 const MOVING: &str = "moving";
 
+/// Its EndpointSlice.
+pub(crate) const SLICE: &str = "moving-1";
+
 /// How many objects are written to the API server at a time.
 const WRITERS: usize = 8;
 
@@ -55,14 +58,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// The EndpointSlice that changes, by its name.
-    pub(crate) fn slice(&self) -> String {
-        format!("{MOVING}-1")
-    }
-
     /// Its version.
     pub(crate) async fn version(&self) -> Result<String> {
-        let slice = self.objects.get("EndpointSlice", &self.slice()).await?;
+        let slice = self.objects.get("EndpointSlice", SLICE).await?;
         slice["metadata"]["resourceVersion"].as_str().map(ToOwned::to_owned).context("no resourceVersion")
     }
 
@@ -76,6 +74,6 @@ impl Cluster {
             endpoint
         });
         let changes = json!({"endpoints": numbered.collect::<Vec<_>>()});
-        self.objects.patch("EndpointSlice", &self.slice(), &changes).await
+        self.objects.patch("EndpointSlice", SLICE, &changes).await
     }
 }

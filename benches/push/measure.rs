@@ -7,7 +7,7 @@ use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::wait::eventually;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, SLICE};
 use super::endpoints::COUNT;
 use super::prober::{Answer, Prober};
 use super::systems::reloads;
@@ -45,7 +45,7 @@ struct Change {
 pub(crate) async fn run(cluster: &Cluster, lbex: &Lbex, changes: usize, period: Duration) -> Result<Run> {
     let prober = Prober::start(local(cluster.listener))?;
     let first = eventually("the client sees somebody", PATIENCE, || async { prober.seen().context("nobody") }).await?;
-    let watcher = Watcher::start(&cluster.server, &cluster.version().await?, &cluster.slice(), changes).await?;
+    let watcher = Watcher::start(&cluster.server, &cluster.version().await?, SLICE, changes).await?;
     let (used, reloaded) = (Processor::of(lbex)?, reloads(lbex).await?);
 
     let mut made = Vec::with_capacity(changes);

@@ -171,10 +171,7 @@ impl NginxBackend {
         let Some(pusher) = &self.pusher else { return BTreeSet::new() };
         let all = matches!(action, Action::Started | Action::Upgraded);
         let parts = state.good.iter().filter(|(key, _)| all || changed.contains(*key));
-        let late = match action {
-            Action::Unchanged => pusher.applied_as_before(parts).await,
-            _ => pusher.applied(parts).await,
-        };
+        let late = pusher.applied(parts, action == Action::Unchanged).await;
         if let Some(begin) = state.new_workers.take() {
             pusher.retire_before(begin);
         }

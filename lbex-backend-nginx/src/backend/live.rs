@@ -13,17 +13,30 @@ use lbex_core::backend::{Push, PushStanding};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::names::ServiceKey;
 
-use crate::push::{Pace, Responder, ResponderOptions, ResponderStanding, ServerName, Waiter, groups};
+use crate::push::{Pace, Responder, ResponderOptions, ResponderStanding, ServerName, Waited, Waiter, groups};
 use crate::render::{Part, PushDialect, Room, fits_names};
 
-/// How long NGINX may take to take servers: a millisecond as a rule where it asks again at once, else a second.
-fn patience(immediate: bool, names: usize) -> Duration {
-    let least = Duration::from_secs(if immediate { 2 } else { 5 });
-    least + Duration::from_millis(u64::try_from(names).unwrap_or(u64::MAX).min(60_000))
+/// How long NGINX may take to take any of the servers that it is told of: a millisecond as a rule where it asks again at once, else a
+/// second. A host that is busy, or thousands of names at once, take longer, and as long as some come nothing is wrong.
+fn pause(immediate: bool) -> Duration {
+    Duration::from_secs(if immediate { 2 } else { 5 })
 }
 
-/// How long an NGINX that LBEX has adopted may take to ask: it repeats its questions every five seconds.
-const ADOPTED: Duration = Duration::from_secs(12);
+/// The same for names that it may not have asked for yet: a question that was lost is repeated after five seconds, and so are those
+/// that an LBEX before this one has not answered.
+const UNASKED: Duration = Duration::from_secs(12);
+
+/// How long a push is waited for.
+const PUSHED: Duration = Duration::from_secs(30);
+
+/// How long an apply waits for servers; what still comes then is watched and not waited for, so that other changes get their turn.
+const APPLIED: Duration = Duration::from_secs(5);
+
+/// How long a configuration with addresses is kept until all names are asked for. It serves meanwhile.
+const WARM: Duration = Duration::from_secs(60);
+
+/// How long what still comes is watched.
+const WATCHED: Duration = Duration::from_secs(600);
 
 /// The servers of all Services, and who answers NGINX's questions for them.
 #[derive(Debug)]
@@ -42,8 +55,8 @@ struct Live {
     room: u64,
     /// Services that did not get their servers in time since the last `apply`.
     late: BTreeSet<ServiceKey>,
-    /// Names that an adopted NGINX has not asked for yet are being waited for.
-    waiting: bool,
+    /// Names that are still to come.
+    watched: BTreeSet<ServerName>,
 }
 
 #[derive(Debug)]
@@ -155,7 +168,7 @@ impl Pusher {
         }
         let (this, pushed) = (self.clone(), services.clone());
         let taken = async move {
-            let late = this.responder.taken(&waiter, &pushed, patience(this.immediate, pushed.len())).await;
+            let late = this.responder.taken(&waiter, &pushed, pause(this.immediate), PUSHED).await;
             this.live().late.extend(late.iter().cloned());
             late
         };
@@ -220,33 +233,56 @@ impl Pusher {
         Room::new(now, upstreams, self.live().servers)
     }
 
-    /// Waits until NGINX has applied what these parts' names have now. Answers the Services whose it has not.
-    pub(super) async fn applied<'a>(
-        &self,
-        parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
-    ) -> BTreeSet<ServiceKey> {
-        let names = names(parts);
-        self.responder.applied(&names, patience(self.immediate, names.len())).await
+    /// Waits until NGINX has asked for the names of these parts, which it serves by address meanwhile. Answers how many it has not.
+    pub(super) async fn warmed<'a>(&self, parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>) -> usize {
+        self.responder.applied(&names(parts), UNASKED, WARM).await.1.len()
     }
 
-    /// The same for an NGINX that goes on as it was. What it has not asked this LBEX for yet it will ask for within seconds; that is
-    /// watched and not waited for.
-    pub(super) async fn applied_as_before<'a>(
+    /// Waits until NGINX has applied what these parts' names have now. Answers the Services whose it has not. `as_before`: it was
+    /// neither started nor reloaded, and what it has not asked this LBEX for yet it will ask for within seconds.
+    pub(super) async fn applied<'a>(
         self: &Arc<Self>,
         parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
+        as_before: bool,
     ) -> BTreeSet<ServiceKey> {
-        let (asked, unasked): (Vec<ServerName>, Vec<ServerName>) =
-            names(parts).into_iter().partition(|name| self.responder.was_asked(name));
-        if !unasked.is_empty() && !std::mem::replace(&mut self.live().waiting, true) {
-            let this = self.clone();
-            tokio::spawn(async move {
-                let late = this.responder.applied(&unasked, ADOPTED).await;
-                let mut live = this.live();
-                live.waiting = false;
-                live.late.extend(late);
-            });
+        let was_asked = |name: &ServerName| self.responder.was_asked(name);
+        let (now, later): (Vec<_>, Vec<_>) = names(parts).into_iter().partition(|name| !as_before || was_asked(name));
+        let (waited, behind) = self.responder.applied(&now, pause(self.immediate), APPLIED).await;
+        let (late, coming): (Vec<_>, Vec<_>) =
+            behind.into_iter().partition(|name| waited == Waited::Stuck && was_asked(name));
+        self.watch(later.into_iter().chain(coming).collect());
+        late.into_iter().map(|name| name.service).collect()
+    }
+
+    /// Watches names that are still to come. Those that do not count as late, which the next look tells.
+    fn watch(self: &Arc<Self>, names: Vec<ServerName>) {
+        if names.is_empty() {
+            return;
         }
-        self.responder.applied(&asked, patience(self.immediate, asked.len())).await
+        let first = {
+            let mut live = self.live();
+            let first = live.watched.is_empty();
+            live.watched.extend(names);
+            first
+        };
+        if !first {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let names: Vec<ServerName> = this.live().watched.iter().cloned().collect();
+                let (_, behind) = this.responder.applied(&names, UNASKED, WATCHED).await;
+                let mut live = this.live();
+                for name in &names {
+                    live.watched.remove(name);
+                }
+                live.late.extend(behind.into_iter().map(|name| name.service));
+                if live.watched.is_empty() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Workers from before then only finish their connections.

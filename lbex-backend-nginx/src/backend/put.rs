@@ -192,9 +192,9 @@ impl NginxBackend {
         self.aim_at(&[main, &warm.main]);
         let action = self.take_over(state, choice, &warm.main, running, host).await?;
         if let Some(pusher) = &self.pusher {
-            let late = pusher.applied(&warm.services).await;
-            if !late.is_empty() {
-                tracing::warn!(services = late.len(), "NGINX has not asked for the endpoints of all Services yet");
+            let names = pusher.warmed(&warm.services).await;
+            if names > 0 {
+                tracing::warn!(names, "NGINX has not asked for the endpoints of all Services yet");
             }
         }
         self.place(main).await?;
@@ -257,23 +257,10 @@ impl NginxBackend {
             }
         }
         self.make_way(state, choice, main, running, host).await?;
-        let why = Self::reason(state, choice, main, running);
+        let why = why(state, choice, main, running);
         let confirmed = self.reload(state, choice, main, why).await?;
         tracing::info!(why = why.as_str(), generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
-    }
-
-    /// Why the NGINX that runs is reloaded.
-    fn reason(state: &State, choice: &Choice, main: &MainFile, running: &Running) -> ReloadReason {
-        let known = running.generation.is_some() && running.generation == state.confirmed;
-        if !known && running.parts.is_empty() {
-            return ReloadReason::Repair;
-        }
-        let late = |key: &ServiceKey| state.by_address.contains_key(key);
-        let why = reason(&running.parts, &choice.parts, MainFile::zone_in(&main.text) == state.zone, late);
-        // An LBEX that adopts an NGINX finds what is different; one that knows what it wrote and finds something else mends it.
-        let strayed = state.confirmed.is_some() && !known;
-        if strayed { ReloadReason::Repair } else { why }
     }
 
     /// Where an address changes to one that covers it, or the other way round, NGINX has to close the old socket first.
@@ -332,6 +319,17 @@ impl NginxBackend {
         })
         .await
     }
+}
+
+/// Why the NGINX that runs is reloaded.
+fn why(state: &State, choice: &Choice, main: &MainFile, running: &Running) -> ReloadReason {
+    let as_confirmed = running.generation.is_some() && running.generation == state.confirmed;
+    // An LBEX that adopts an NGINX looks for what is different; one that knows what it wrote and finds something else mends it.
+    if !as_confirmed && (state.confirmed.is_some() || running.parts.is_empty()) {
+        return ReloadReason::Repair;
+    }
+    let late = |key: &ServiceKey| state.by_address.contains_key(key);
+    reason(&running.parts, &choice.parts, MainFile::zone_in(&main.text) == state.zone, late)
 }
 
 /// Logs a shortage of files when it is new.

@@ -50,7 +50,8 @@ mod tests {
 
     /// A Service's text with these servers and options.
     fn text(servers: &[&str], options: &str) -> String {
-        let servers: String = servers.iter().map(|server| format!("    server {server} max_fails=1;\n")).collect();
+        let servers: Vec<String> = servers.iter().map(|server| format!("    server {server} max_fails=1;\n")).collect();
+        let servers = servers.concat();
         format!(
             "upstream u {{\n{options}{servers}}}\nserver {{\n    listen 0.0.0.0:80 backlog=4096;\n    proxy_pass u;\n}}\n"
         )

@@ -115,7 +115,7 @@ impl Starts {
 
 /// How long the servers of a Service are written as addresses after NGINX did not take them otherwise. Then the next change tries
 /// again.
-const BY_ADDRESS: Duration = Duration::from_secs(600);
+const BY_ADDRESS: Duration = Duration::from_secs(60);
 
 /// For tests: changes a Service's text after it was rendered.
 #[cfg(test)]

@@ -35,7 +35,7 @@ use tokio::sync::{Notify, watch};
 pub use name::{ServerGroup, ServerName, groups};
 pub use socket::usual_address;
 pub use table::{Answer, Counts, Pace, Standing, Table};
-pub use waiter::Waiter;
+pub use waiter::{Waited, Waiter};
 
 use wire::LONGEST_UDP;
 
@@ -136,26 +136,30 @@ impl Responder {
         self.shared.with(|table, _, _| table.forget(service, generation));
     }
 
-    /// Waits until NGINX has applied what these names have now, for `limit` at the most. Answers the Services that it has not.
-    pub async fn applied(&self, names: &[ServerName], limit: Duration) -> BTreeSet<ServiceKey> {
+    /// Waits until NGINX has applied what these names have now, as long as some of it comes in each `pause`, for `most` at the most.
+    /// Answers how it ended, and the names that it has not applied.
+    pub async fn applied(&self, names: &[ServerName], pause: Duration, most: Duration) -> (Waited, Vec<ServerName>) {
         let waiter = Arc::new(Waiter::default());
         self.shared.lock().await_all(names, &waiter);
-        if tokio::time::timeout(limit, waiter.all_done()).await.is_ok() {
-            return BTreeSet::new();
+        let waited = waiter.done_or_stuck(pause, most).await;
+        if waited == Waited::Done {
+            return (waited, Vec::new());
         }
         let mut table = self.shared.lock();
         table.give_up(&waiter);
-        table.behind(names).into_iter().map(|name| name.service).collect()
+        (waited, table.behind(names))
     }
 
-    /// Waits until all that `waiter` was given to is applied, for `limit` at the most. Answers those of `services` that are not.
+    /// Waits until all that `waiter` was given to is applied, as long as some of it comes in each `pause`, for `most` at the most.
+    /// Answers those of `services` that are not.
     pub async fn taken(
         &self,
         waiter: &Arc<Waiter>,
         services: &BTreeSet<ServiceKey>,
-        limit: Duration,
+        pause: Duration,
+        most: Duration,
     ) -> BTreeSet<ServiceKey> {
-        if tokio::time::timeout(limit, waiter.all_done()).await.is_ok() {
+        if waiter.done_or_stuck(pause, most).await == Waited::Done {
             return BTreeSet::new();
         }
         let mut table = self.shared.lock();

@@ -55,7 +55,7 @@ pub struct Pace {
 impl Pace {
     /// That of an NGINX that asks again at once, or not.
     pub fn new(immediate: bool) -> Self {
-        let again = Duration::from_millis(if immediate { 100 } else { 2500 });
+        let again = Duration::from_millis(if immediate { 250 } else { 2500 });
         Self { immediate, burst: 128, settle: Duration::from_millis(3), again }
     }
 }
