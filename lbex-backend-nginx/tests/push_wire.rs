@@ -31,7 +31,7 @@ fn me() -> u32 {
 }
 
 fn options() -> ResponderOptions {
-    ResponderOptions { wanted: None, pace: Pace::new(true), users: vec![me()], kept: None }
+    ResponderOptions { wanted: None, pace: Pace::new(true), users: vec![me()], kept: None, keeper: None }
 }
 
 fn service(number: usize) -> ServiceKey {

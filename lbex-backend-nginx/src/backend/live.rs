@@ -13,7 +13,7 @@ use lbex_core::backend::{Push, PushStanding};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::names::ServiceKey;
 
-use crate::push::{Pace, Responder, ResponderOptions, ResponderStanding, ServerName, Waiter, groups};
+use crate::push::{Pace, Responder, ResponderOptions, ResponderStanding, ServerName, SocketKeeper, Waiter, groups};
 use crate::render::{Part, PushDialect, Room, fits_names};
 
 /// How long NGINX may take to take servers: a millisecond as a rule where it asks again at once, else a second.
@@ -105,9 +105,10 @@ impl Pusher {
         wanted: Option<SocketAddr>,
         users: Vec<u32>,
         kept: PathBuf,
+        keeper: Option<Arc<dyn SocketKeeper>>,
     ) -> io::Result<Self> {
         let pace = Pace::new(dialect.immediate);
-        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept) })?;
+        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept), keeper })?;
         Ok(Self { responder: Arc::new(responder), immediate: dialect.immediate, live: Mutex::default() })
     }
 
