@@ -6,13 +6,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::lbex::{Builder, Lbex};
+use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::unistd::geteuid;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
@@ -60,10 +61,7 @@ impl Supervisor {
         let mut lbex = binary().to_owned();
         if user == User::Ordinary && geteuid().is_root() {
             chown(home.join("prefix"), Some(NOBODY), Some(NOBODY))?;
-            // Where the build is need not be readable by others.
-            lbex = home.join("lbex");
-            std::fs::copy(binary(), &lbex)?;
-            std::fs::set_permissions(&lbex, PermissionsExt::from_mode(0o755))?;
+            lbex = for_everybody(binary(), home.join("lbex"))?;
         }
         let socket = Arc::new(UnixDatagram::bind(home.join("notify"))?);
         std::fs::set_permissions(home.join("notify"), PermissionsExt::from_mode(0o666))?;
@@ -71,6 +69,16 @@ impl Supervisor {
         let (read, into) = (socket.clone(), state.clone());
         let reader = std::thread::spawn(move || while receive(&read, &into) {});
         Ok(Self { home, user, binary: lbex, socket, state, reader: Some(reader) })
+    }
+
+    /// The value for `--nginx`, one that its user can run.
+    pub(crate) fn nginx(&self, nginx: Nginx) -> Result<String> {
+        let flag = nginx.flag()?;
+        let path = Path::new(&flag);
+        if self.user == User::Same || !geteuid().is_root() || !path.is_absolute() {
+            return Ok(flag);
+        }
+        Ok(for_everybody(path, self.home.join("nginx"))?.display().to_string())
     }
 
     fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -87,11 +95,6 @@ impl Supervisor {
             })
         })
         .await
-    }
-
-    /// Whether LBEX has said `what` since [`hears`](Self::hears).
-    pub(crate) fn has_heard(&self, what: &str) -> bool {
-        self.state(|state| state.said.iter().any(|said| said == what))
     }
 
     /// Waits until it keeps so many descriptors.
@@ -157,6 +160,13 @@ impl Supervisor {
         let builder = builder.env("NOTIFY_SOCKET", &self.home.join("notify").display().to_string());
         configure(builder.env("WATCHDOG_USEC", "400000")).start().await
     }
+}
+
+/// Where a program was built need not be readable by others.
+fn for_everybody(program: &Path, copy: PathBuf) -> Result<PathBuf> {
+    std::fs::copy(program, &copy)?;
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
+    Ok(copy)
 }
 
 impl Drop for Supervisor {
