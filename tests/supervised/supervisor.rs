@@ -138,8 +138,10 @@ impl Supervisor {
             fcntl_setfd(copy, FdFlags::empty())?;
         }
         let numbers: Vec<i32> = copies.iter().map(AsRawFd::as_raw_fd).collect();
-        let places: String = (3..).zip(&numbers).map(|(place, number)| format!(" {place}<&{number}")).collect();
-        let closed: String = numbers.iter().map(|number| format!(" {number}<&-")).collect();
+        let mut redirections = String::new();
+        for (place, number) in (3..).zip(&numbers) {
+            redirections += &format!(" {place}<&{number} {number}<&-");
+        }
         let variables = match numbers.len() {
             0 => String::new(),
             count => format!("export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={};", names.join(":")),
@@ -147,7 +149,7 @@ impl Supervisor {
         let mut wrapper = vec![
             "/bin/bash".to_owned(),
             "-c".into(),
-            format!("exec{places}{closed}; {variables} exec \"$@\""),
+            format!("exec{redirections}; {variables} exec \"$@\""),
             "bash".into(),
         ];
         if self.user == User::Ordinary && geteuid().is_root() {

@@ -140,19 +140,19 @@ mod tests {
         assert!(sockets.address.ip().is_loopback());
     }
 
-    fn left(udp: &UdpSocket, tcp: &TcpListener) -> Option<LeftSockets> {
-        Some(LeftSockets { udp: udp.try_clone().expect("a copy"), tcp: tcp.try_clone().expect("a copy") })
+    fn left(udp: &UdpSocket, tcp: &TcpListener) -> LeftSockets {
+        LeftSockets { udp: udp.try_clone().expect("a copy"), tcp: tcp.try_clone().expect("a copy") }
     }
 
     #[test]
     fn what_an_earlier_lbex_left_is_used_where_nginx_asks() {
         let Sockets { udp, tcp, address, .. } = bind(None, None).expect("bound");
         for wanted in [None, Some(address)] {
-            let sockets = bind(wanted, left(&udp, &tcp)).expect("adopted");
+            let sockets = bind(wanted, Some(left(&udp, &tcp))).expect("adopted");
             assert_eq!((sockets.left, sockets.address), (true, address), "{wanted:?}");
         }
         let free = bind(None, None).expect("bound").address;
-        let sockets = bind(Some(free), left(&udp, &tcp)).expect("bound");
+        let sockets = bind(Some(free), Some(left(&udp, &tcp))).expect("bound");
         assert_eq!((sockets.left, sockets.address), (false, free));
     }
 
@@ -177,9 +177,9 @@ mod tests {
             ("from everybody", &asked, &silent.into()),
             ("could bind", &shared.udp, &shared.tcp),
         ] {
-            let error = adopt(left(udp, tcp).expect("two"), None).map(|sockets| sockets.address).expect_err(why);
+            let error = adopt(left(udp, tcp), None).map(|sockets| sockets.address).expect_err(why);
             assert!(error.to_string().contains(why), "{why}: {error}");
-            assert!(!bind(None, left(udp, tcp)).expect("bound").left, "{why}");
+            assert!(!bind(None, Some(left(udp, tcp))).expect("bound").left, "{why}");
         }
     }
 }
