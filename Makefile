@@ -9,8 +9,8 @@ CARGO ?= cargo
 LBEX_CACHE ?= $(HOME)/.cache/lbex
 export LBEX_CACHE
 
-# Which benchmarks `make bench` runs.
-BENCH ?= *
+# Which benchmarks `make bench` runs: all but those that take long.
+BENCH ?= latency memory plan_and_render planner start throughput
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(LBEX_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -38,8 +38,12 @@ test-tools: ## Install and build the programs that the tests run: etcd, NGINX, k
 
 .PHONY: bench
 bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs one: see benches/README.md
-	nice $(CARGO) bench --workspace --bench '$(BENCH)' --no-run
-	$(CARGO) bench --workspace --bench '$(BENCH)'
+	nice $(CARGO) bench --workspace $(BENCH:%=--bench '%') --no-run
+	$(CARGO) bench --workspace $(BENCH:%=--bench '%')
+
+.PHONY: bench-push
+bench-push: test-tools ## Measure API write to traffic, pushed and reloaded, with up to 5,000 Services (10 minutes)
+	$(MAKE) bench BENCH=push
 
 .PHONY: lint
 lint: $(CARGO_DENY) ## Check formatting, lints, dependencies and documentation

@@ -34,7 +34,12 @@ impl ProxyBackend for Defective {
         if self.0 == "thread" {
             std::thread::spawn(|| panic!("on purpose\nin thread"));
         }
-        Ok(ApplyReport { generation: desired.generation, action: Action::Started, refused: [].into() })
+        Ok(ApplyReport {
+            generation: desired.generation,
+            action: Action::Started,
+            reloads: Vec::new(),
+            refused: [].into(),
+        })
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {

@@ -64,6 +64,5 @@ impl System {
 
 /// How often NGINX was reloaded since LBEX's start.
 pub(crate) async fn reloads(lbex: &Lbex) -> Result<f64> {
-    let count = lbex.metric("lbex_apply_duration_seconds_count", &[("action", "reloaded")]).await?;
-    Ok(count.unwrap_or_default())
+    lbex.metric("lbex_reloads_total", &[]).await?.context("LBEX counts no reloads")
 }

@@ -3,11 +3,13 @@
 //! [`apply`](NginxBackend::apply) is the whole of it on one screen; the steps are in the modules below.
 
 mod choose;
+mod draining;
 mod live;
 mod observe;
 mod options;
 mod patience;
 mod put;
+mod reason;
 mod refuse;
 mod remembered;
 mod state;
@@ -35,6 +37,7 @@ use crate::render::{MainInput, Templates};
 
 pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, render_only};
 
+use draining::Draining;
 use live::Pusher;
 use observe::Seen;
 use put::Outcome;
@@ -55,6 +58,7 @@ pub struct NginxBackend {
     cpus: u32,
     state: Mutex<State>,
     seen: SyncMutex<Seen>,
+    draining: Draining,
     /// What was last good, until something is applied.
     last_good: SyncMutex<Option<DesiredState>>,
     #[cfg(test)]
@@ -98,6 +102,8 @@ impl ProxyBackend for NginxBackend {
         }
         state.write_addresses(&late);
         self.render_some(&mut state, desired, &late).await?;
+        let ApplyReport { reloads, .. } = report;
+        state.reloads.splice(0..0, reloads);
         self.serve(&mut state, desired).await
     }
 
@@ -151,7 +157,8 @@ impl NginxBackend {
         };
         self.keep(state, &choice, &main, desired.generation).await?;
         self.know_master().await;
-        Ok(ApplyReport { generation: desired.generation, action, refused: choice.refused })
+        let reloads = std::mem::take(&mut state.reloads);
+        Ok(ApplyReport { generation: desired.generation, action, reloads, refused: choice.refused })
     }
 
     /// Waits until NGINX has the servers of the Services that changed; of all, where it began anew. Answers those whose it has not.

@@ -11,12 +11,15 @@ use lbex_backend_nginx::binary::{Origin, find};
 use lbex_backend_nginx::check::Checker;
 use lbex_backend_nginx::limits::{Demand, Host, limits};
 use lbex_backend_nginx::prefix::Prefix;
+use lbex_backend_nginx::push::ServerGroup;
 use lbex_backend_nginx::render::{
-    Dialect, MainFile, MainInput, Part, ServiceFileName, Templates, render_service, zone_size,
+    Dialect, Form, MainFile, MainInput, Part, PushDialect, ServiceFileName, Templates, Write, render_service,
+    render_service_as, zone_size,
 };
 use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions, RenderOptions, render_only};
 use lbex_core::backend::ProxyBackend;
 use lbex_core::desired::{Algorithm, Delta, DesiredState, Listener, Method, ServiceConfig, Until};
+use lbex_core::model::Protocol;
 use proptest::prelude::*;
 
 const NEWEST: Dialect = Dialect { least_time: true, half_close: true, push: None };
@@ -84,6 +87,37 @@ fn service_files() {
     }
 }
 
+/// The embedded NGINX's dialect: servers are names that it asks LBEX for.
+const PUSHED: Dialect = Dialect { push: Some(PushDialect { hash_by_address: true, immediate: true }), ..NEWEST };
+
+#[test]
+fn service_files_of_pushed_servers() {
+    let templates = Templates::new().expect("templates");
+    let text = |service: &ServiceConfig, dialect, write, known: &[ServerGroup]| {
+        let known = known.iter().copied().collect();
+        render_service_as(&templates, service, dialect, Form { write, known: &known }).expect("rendered")
+    };
+    let ports = ["10.1.0.1:8080", "10.1.0.2:8081"];
+    let service = service("web", vec![tcp(19080, &ports), by(udp(19080, &ports[..1]), Algorithm::ClientIp)]);
+    insta::assert_snapshot!("pushed", text(&service, PUSHED, Write::Names, &[]));
+    insta::assert_snapshot!("pushed-beside-addresses", text(&service, PUSHED, Write::Both, &[]));
+    // A stock NGINX would send all clients of a hash to one address of a name.
+    let stock = Dialect { push: Some(PushDialect { hash_by_address: false, immediate: false }), ..NEWEST };
+    insta::assert_snapshot!("pushed-stock", text(&service, stock, Write::Names, &[]));
+    assert_eq!(text(&service, PUSHED, Write::Addresses, &[]), text(&service, NEWEST, Write::Names, &[]));
+
+    // Ports that NGINX asks for stay, so that their servers may come back without a reload; those of other listeners do not.
+    let group = |listener, port| ServerGroup { protocol: Protocol::Tcp, listener, port };
+    let none = common::service("web", vec![tcp(19080, &[])]);
+    insta::assert_snapshot!(
+        "pushed-none",
+        text(&none, PUSHED, Write::Names, &[group(19080, 8080), group(19081, 9000)])
+    );
+    let part = |text: &str| Part::read(ServiceFileName::of(&none.service, text), text);
+    assert_eq!(part(&text(&none, PUSHED, Write::Names, &[group(19080, 8080)])).groups, [group(19080, 8080)].into());
+    assert_eq!(part(&text(&service, PUSHED, Write::Both, &[])).servers, 3);
+}
+
 fn main_input() -> MainInput {
     MainInput {
         made_for: "nginx-1.28.3-0123456789ab".to_owned(),
@@ -125,6 +159,13 @@ fn main_files() {
     };
     let empty = MainFile::render(&templates, &debian, &limits, zone_of(&[]), []).expect("rendered");
     insta::assert_snapshot!("main-dynamic-module", empty.text);
+    let resolver = Some("127.0.0.1:343".parse().expect("an address"));
+    let pushed = MainInput { dialect: PUSHED, resolver, ..main_input() };
+    let pushed = MainFile::render(&templates, &pushed, &limits, 8192, []).expect("rendered");
+    insta::assert_snapshot!("main-pushed", pushed.text);
+    assert_eq!(MainFile::resolver_in(&pushed.text), resolver);
+    assert_eq!(MainFile::resolver_in(&full.text), None);
+    assert_eq!((MainFile::zone_in(&pushed.text), MainFile::zone_in(&full.text)), (Some(8192), Some(zone_of(&parts))));
 }
 
 #[test]

@@ -67,6 +67,63 @@ impl Action {
     }
 }
 
+/// Why a proxy was reloaded. Of several causes of one reload the first in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReloadReason {
+    /// After a start: from the servers' addresses, which it began with, to names whose addresses are pushed.
+    Start,
+    /// The same after an upgrade to another binary.
+    Upgrade,
+    /// It served something else than what was last confirmed, or nobody knows what.
+    Repair,
+    /// A listener is new, gone, or listens elsewhere.
+    Listeners,
+    /// Other options of a listener or an upstream, or servers pushed that were not before, or the other way round.
+    Options,
+    /// Servers have a port that none had before.
+    Ports,
+    /// Servers were pushed and the proxy did not take them in time.
+    Late,
+    /// The memory for servers became too small, or far too large.
+    Zone,
+    /// Servers came or went, and could not be pushed.
+    Endpoints,
+    /// What concerns the proxy as a whole: limits, workers, where it asks for servers.
+    Global,
+}
+
+impl ReloadReason {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Start,
+        Self::Upgrade,
+        Self::Repair,
+        Self::Listeners,
+        Self::Options,
+        Self::Ports,
+        Self::Late,
+        Self::Zone,
+        Self::Endpoints,
+        Self::Global,
+    ];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Upgrade => "upgrade",
+            Self::Repair => "repair",
+            Self::Listeners => "listeners",
+            Self::Options => "options",
+            Self::Ports => "ports",
+            Self::Late => "late",
+            Self::Zone => "zone",
+            Self::Endpoints => "endpoints",
+            Self::Global => "global",
+        }
+    }
+}
+
 /// What became of a Service, or listener, that a backend could not serve as desired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Instead {
@@ -106,6 +163,8 @@ pub struct ApplyReport {
     pub generation: u64,
     /// How it was put into effect.
     pub action: Action,
+    /// Every reload since the last report, with its reason; also those of calls that failed.
+    pub reloads: Vec<ReloadReason>,
     /// All Services that are not served as desired, also those refused before and not changed since.
     pub refused: BTreeMap<ServiceKey, Vec<Refusal>>,
 }
@@ -156,6 +215,8 @@ pub struct Observed {
     pub serving: Option<String>,
     /// Processes that only finish the connections they have.
     pub draining: u32,
+    /// The connections that those hold, to clients and to servers: a client's TCP connection is two. Seconds old; `None`: not known.
+    pub draining_connections: Option<u64>,
     /// How pushes of servers stand; `None` where there are none.
     pub push: Option<PushStanding>,
 }

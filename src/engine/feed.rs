@@ -105,7 +105,9 @@ impl Feed {
         let from = self.generation;
         self.generation += u64::from(!changes.is_empty());
         let delta = Delta { from, to: self.generation, changes };
+        // The driver first: the keeper may be busy, for as long as it takes to copy all that it is about to save. That something is
+        // confirmed is heard of only after this.
+        self.driver.submit(delta.clone());
         self.last_good.submitted(&delta);
-        self.driver.submit(delta);
     }
 }

@@ -105,8 +105,12 @@ impl Engine {
                 progress = feed.driver.progress() => match progress {
                     None => break Ended::TaskEnded("driver"),
                     Some(progress) => {
+                        // A push is confirmed by the proxy itself: ten a second must not cost ten looks at everything.
+                        let worth_a_look = !matches!(progress, Progress::Pushed(_));
                         publish(progress, &mut problems, &health, &feed);
-                        look_now.notify_one();
+                        if worth_a_look {
+                            look_now.notify_one();
+                        }
                     }
                 },
                 _ = tick.tick() => {

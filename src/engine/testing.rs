@@ -103,7 +103,7 @@ impl ProxyBackend for Scripted {
         tokio::time::sleep(self.takes).await;
         let next = { self.script.lock().unwrap().pop() };
         let refused = next.unwrap_or_else(|| Ok(BTreeMap::new()))?;
-        Ok(ApplyReport { generation, action: Action::Reloaded, refused })
+        Ok(ApplyReport { generation, action: Action::Reloaded, reloads: Vec::new(), refused })
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal};
+use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal, ReloadReason};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::model::{ObjectKind, Protocol};
 use lbex_core::rejection::Rejection;
@@ -50,6 +50,7 @@ pub struct Metrics {
     plan_duration: Histogram,
     apply_duration: Durations,
     apply_failures: Counters,
+    reloads: Counters,
     push_duration: Histogram,
     late_pushes: Counter,
     last_apply: Timestamp,
@@ -65,6 +66,7 @@ pub struct Metrics {
     last_good: Timestamp,
     last_good_failures: Counter,
     draining: Gauge,
+    draining_connections: Gauge,
     push_names: Gauges<1>,
     push_messages: Counters,
     suppressed: Counter,
@@ -88,6 +90,7 @@ impl Metrics {
             plan_duration: plan_buckets(),
             apply_duration: Family::new_with_constructor(apply_buckets),
             apply_failures: Family::default(),
+            reloads: Family::default(),
             push_duration: push_buckets(),
             late_pushes: Counter::default(),
             last_apply: Gauge::default(),
@@ -103,6 +106,7 @@ impl Metrics {
             last_good: Gauge::default(),
             last_good_failures: Counter::default(),
             draining: Gauge::default(),
+            draining_connections: Gauge::default(),
             push_names: Family::default(),
             push_messages: Family::default(),
             suppressed: Counter::default(),
@@ -139,6 +143,7 @@ impl Metrics {
         r.register_with_unit("lbex_apply_duration", help, Unit::Seconds, self.apply_duration.clone());
         let help = "Desired states that the backend could not apply, by whether trying again can help";
         r.register("lbex_apply_failures", help, self.apply_failures.clone());
+        r.register("lbex_reloads", "Reloads of the proxy, by why", self.reloads.clone());
         let help = "Time until the data plane had taken a change of servers without a reload; each is a reload avoided";
         r.register_with_unit("lbex_push_duration", help, Unit::Seconds, self.push_duration.clone());
         let help = "Services whose change of servers the data plane did not take in time, so that a reload was needed";
@@ -176,6 +181,8 @@ impl Metrics {
         r.register("lbex_last_good_failures", help, self.last_good_failures.clone());
         let help = "Workers of the proxy that only finish the connections they have";
         r.register("lbex_draining_workers", help, self.draining.clone());
+        let help = "Connections that those workers hold, to clients and to endpoints";
+        r.register("lbex_draining_connections", help, self.draining_connections.clone());
         let help = "Names that the proxy asks for instead of being reloaded, by whether it has their newest endpoints";
         r.register("lbex_push_names", help, self.push_names.clone());
         let help = "Messages between LBEX and the proxy about endpoints";
@@ -199,6 +206,9 @@ impl Metrics {
         }
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             drop(self.listeners.get_or_create(&[("protocol", protocol.as_str())]));
+        }
+        for reason in ReloadReason::ALL {
+            drop(self.reloads.get_or_create(&[("reason", reason.as_str())]));
         }
         for retry in ["false", "true"] {
             drop(self.apply_failures.get_or_create(&[("retry", retry)]));
@@ -264,6 +274,9 @@ impl Metrics {
     /// The backend applied a desired state. `delta` is what it was given as changed since it last did.
     pub fn applied(&self, delta: &Delta, report: &ApplyReport, took: Duration) {
         self.apply_duration.get_or_create(&[("action", report.action.as_str())]).observe(took.as_secs_f64());
+        for reason in &report.reloads {
+            self.reloads.get_or_create(&[("reason", reason.as_str())]).inc();
+        }
         self.confirmed(delta, report.generation);
     }
 
@@ -299,6 +312,9 @@ impl Metrics {
         self.proxy_healthy.set(observed.is_some_and(|o| o.healthy).into());
         if let Some(observed) = observed {
             self.draining.set(observed.draining.into());
+            if let Some(count) = observed.draining_connections {
+                self.draining_connections.set(signed(count));
+            }
             observed.push.inspect(|push| self.push_stands(push));
         }
     }

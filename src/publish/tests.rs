@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lbex_core::backend::{Action, ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal};
+use lbex_core::backend::{Action, ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal, ReloadReason};
 use lbex_core::desired::{Algorithm, Delta, Listener, Servers, ServiceChange, ServiceConfig, Upstream};
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
@@ -51,7 +51,7 @@ fn delta(from: u64, name: &str, change: ServiceChange) -> Delta {
 }
 
 fn report(generation: u64) -> ApplyReport {
-    ApplyReport { generation, action: Action::Reloaded, refused: BTreeMap::new() }
+    ApplyReport { generation, action: Action::Reloaded, reloads: Vec::new(), refused: BTreeMap::new() }
 }
 
 #[test]
@@ -86,7 +86,12 @@ fn every_other_method_moves_its_series() {
     metrics.last_good_saved();
     metrics.last_good_failed();
     metrics.apply_failed(&BackendError::Retry(String::new()));
-    metrics.observed(Some(&Observed { healthy: true, draining: 3, ..Observed::default() }));
+    metrics.observed(Some(&Observed {
+        healthy: true,
+        draining: 3,
+        draining_connections: Some(40),
+        ..Observed::default()
+    }));
     for (series, expected) in [
         ("lbex_events_total{kind=\"endpoints\"}", 7.0),
         ("lbex_events_total{kind=\"service\"}", 0.0),
@@ -99,6 +104,7 @@ fn every_other_method_moves_its_series() {
         ("lbex_apply_failures_total{retry=\"false\"}", 0.0),
         ("lbex_proxy_healthy", 1.0),
         ("lbex_draining_workers", 3.0),
+        ("lbex_draining_connections", 40.0),
         ("lbex_last_good_failures_total", 1.0),
         ("lbex_build_info{version=\"1.2.3\",commit=\"abc\",backend=\"NGINX \\\"x\\\"\"}", 1.0),
     ] {
@@ -109,6 +115,26 @@ fn every_other_method_moves_its_series() {
     }
     metrics.observed(None);
     assert_eq!(value(&metrics, "lbex_proxy_healthy"), Some(0.0));
+}
+
+#[test]
+fn every_reload_is_counted_with_its_reason() {
+    let metrics = metrics();
+    let reloads = vec![ReloadReason::Late, ReloadReason::Listeners, ReloadReason::Late];
+    metrics.applied(&Delta::default(), &ApplyReport { reloads, ..report(1) }, Duration::ZERO);
+    for reason in ReloadReason::ALL {
+        let expected = match reason {
+            ReloadReason::Late => 2.0,
+            ReloadReason::Listeners => 1.0,
+            _ => 0.0,
+        };
+        let series = format!("lbex_reloads_total{{reason=\"{}\"}}", reason.as_str());
+        assert_eq!(value(&metrics, &series), Some(expected), "{series}");
+        assert!(
+            include_str!("../../README.md").contains(&format!("`{}`", reason.as_str())),
+            "README.md lacks {reason:?}"
+        );
+    }
 }
 
 #[test]

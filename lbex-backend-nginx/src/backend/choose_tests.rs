@@ -10,7 +10,7 @@ fn key(name: &str) -> ServiceKey {
 fn part(name: &str, claims: &[&str]) -> Arc<Part> {
     let claims: Vec<Claim> = claims.iter().map(|text| claim(text)).collect();
     let file = ServiceFileName::of(&key(name), &format!("{claims:?}"));
-    Arc::new(Part { file, claims, upstreams: 1, servers: 1, groups: BTreeSet::new() })
+    Arc::new(Part { file, claims, upstreams: 1, servers: 1, groups: BTreeSet::new(), rest: 0 })
 }
 
 fn claim(text: &str) -> Claim {

@@ -94,13 +94,19 @@ impl NginxBackend {
             None if runs => format!("NGINX {} serves {serving}", self.binary.version),
             None => format!("workers of an NGINX whose master ended serve {serving}"),
         };
-        let draining = glance.map_or(0, |glance| u32::try_from(glance.draining).unwrap_or(u32::MAX));
-        Ok(Observed { healthy: true, detail, in_step: expected && runs, serving: Some(serving), draining, push: None })
+        let in_step = expected && runs;
+        let Some(Glance { draining: workers, .. }) = glance else {
+            return Ok(Observed { healthy: true, detail, in_step, serving: Some(serving), ..Observed::default() });
+        };
+        let draining = u32::try_from(workers.len()).unwrap_or(u32::MAX);
+        let draining_connections = self.draining.connections(&self.nginx, workers);
+        let serving = Some(serving);
+        Ok(Observed { healthy: true, detail, in_step, serving, draining, draining_connections, push: None })
     }
 }
 
 fn unhealthy(detail: String) -> Observed {
-    Observed { healthy: false, detail, in_step: false, serving: None, draining: 0, push: None }
+    Observed { detail, ..Observed::default() }
 }
 
 /// A stopped worker gets its share of UDP, and of new connections, and does nothing with them. Somebody stopped it and only they

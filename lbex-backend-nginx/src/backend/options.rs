@@ -118,6 +118,7 @@ impl NginxBackend {
             binary,
             state: Mutex::new(State::default()),
             seen: SyncMutex::new(Seen::default()),
+            draining: super::draining::Draining::default(),
             last_good: SyncMutex::new(None),
             #[cfg(test)]
             edit: SyncMutex::new(None),

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lbex_core::backend::{Action, BackendError};
+use lbex_core::backend::{Action, BackendError, ReloadReason};
 use lbex_core::names::ServiceKey;
 
 use super::NginxBackend;
 use super::choose::{Choice, in_the_way_of_themselves};
 use super::patience;
+use super::reason::reason;
 use super::refuse::retry;
 use super::state::State;
 use super::warm::Warm;
@@ -197,7 +198,13 @@ impl NginxBackend {
             }
         }
         self.place(main).await?;
-        self.reload(state, choice, main).await?;
+        let why = match action {
+            Action::Started => ReloadReason::Start,
+            Action::Upgraded => ReloadReason::Upgrade,
+            // The second half of what the first was for.
+            _ => state.reloads.last().copied().unwrap_or(ReloadReason::Options),
+        };
+        self.reload(state, choice, main, why).await?;
         Ok(action)
     }
 
@@ -207,8 +214,15 @@ impl NginxBackend {
         placed.map_err(|error| ProcessError::Io { verb: error.verb, path: error.path, source: error.source })
     }
 
-    async fn reload(&self, state: &mut State, choice: &Choice, main: &MainFile) -> Result<Confirmed, ProcessError> {
+    async fn reload(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        why: ReloadReason,
+    ) -> Result<Confirmed, ProcessError> {
         state.new_workers = Some(Instant::now());
+        state.reloads.push(why);
         self.nginx.reload(&main.generation, patience::take_over(choice)).await
     }
 
@@ -243,9 +257,23 @@ impl NginxBackend {
             }
         }
         self.make_way(state, choice, main, running, host).await?;
-        let confirmed = self.reload(state, choice, main).await?;
-        tracing::info!(generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
+        let why = Self::reason(state, choice, main, running);
+        let confirmed = self.reload(state, choice, main, why).await?;
+        tracing::info!(why = why.as_str(), generation = main.generation, answered = ?confirmed.answered, complete = ?confirmed.complete, "reloaded");
         Ok(Action::Reloaded)
+    }
+
+    /// Why the NGINX that runs is reloaded.
+    fn reason(state: &State, choice: &Choice, main: &MainFile, running: &Running) -> ReloadReason {
+        let known = running.generation.is_some() && running.generation == state.confirmed;
+        if !known && running.parts.is_empty() {
+            return ReloadReason::Repair;
+        }
+        let late = |key: &ServiceKey| state.by_address.contains_key(key);
+        let why = reason(&running.parts, &choice.parts, MainFile::zone_in(&main.text) == state.zone, late);
+        // An LBEX that adopts an NGINX finds what is different; one that knows what it wrote and finds something else mends it.
+        let strayed = state.confirmed.is_some() && !known;
+        if strayed { ReloadReason::Repair } else { why }
     }
 
     /// Where an address changes to one that covers it, or the other way round, NGINX has to close the old socket first.
@@ -270,7 +298,7 @@ impl NginxBackend {
             source: std::io::Error::other(error.to_string()),
         })?;
         self.place(&between).await?;
-        self.reload(state, &without, &between).await?;
+        self.reload(state, &without, &between, ReloadReason::Listeners).await?;
         self.place(main).await
     }
 

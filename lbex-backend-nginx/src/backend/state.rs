@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lbex_core::backend::BackendError;
+use lbex_core::backend::{BackendError, ReloadReason};
 use lbex_core::desired::{Delta, DesiredState, ServiceConfig};
 use lbex_core::names::ServiceKey;
 
@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) zone: Option<u64>,
     /// Services whose servers are written as addresses until then: NGINX did not take them otherwise.
     pub(super) by_address: BTreeMap<ServiceKey, Instant>,
+    /// Why NGINX was reloaded, each time since the last report.
+    pub(super) reloads: Vec<ReloadReason>,
     /// When NGINX was last told to make new workers, until those before are told that they need not ask any more.
     pub(super) new_workers: Option<Instant>,
 }

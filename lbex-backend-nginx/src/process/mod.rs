@@ -6,6 +6,7 @@
 mod cleanup;
 mod error;
 mod error_log;
+mod held;
 mod nofile;
 pub(crate) mod proc;
 mod start;
@@ -45,18 +46,19 @@ pub struct Worker {
 pub struct Glance {
     /// The master's process id.
     pub master: i32,
-    /// How many workers only finish their connections.
-    pub draining: usize,
+    /// The process ids of workers that only finish their connections.
+    pub draining: Vec<i32>,
     /// The process ids of workers that should accept connections and are stopped. The kernel still gives them their share of UDP.
     pub stopped: Vec<i32>,
 }
 
 impl Glance {
     fn of<'a>(master: i32, workers: impl IntoIterator<Item = &'a Worker>) -> Self {
-        let (mut draining, mut stopped) = (0, Vec::new());
+        let (mut draining, mut stopped) = (Vec::new(), Vec::new());
         for worker in workers {
-            draining += usize::from(worker.shutting_down);
-            if worker.stopped && !worker.shutting_down {
+            if worker.shutting_down {
+                draining.push(worker.id.pid);
+            } else if worker.stopped {
                 stopped.push(worker.id.pid);
             }
         }
@@ -166,6 +168,12 @@ impl Nginx {
         let layout = self.layout.clone();
         let all = |master: Master| Glance::of(master.id.pid, master.all_workers());
         proc::blocking(move || glance(&layout).or_else(|| status(&layout).map(all))).await
+    }
+
+    /// How many connections these processes hold, to clients and to servers, the one by which a worker asks its resolver included;
+    /// `None` if this user may not see that.
+    pub async fn connections_of(&self, pids: Vec<i32>) -> Option<u64> {
+        proc::blocking(move || held::connections(&pids)).await
     }
 
     /// Whether a master of this prefix lives. Cheap: looks at the pid file and one process.

@@ -164,7 +164,7 @@ mod tests {
         let mut peers = peers(&[33], PAUSE);
         assert!(peers.is_nginx(Duration::ZERO, from(33)));
         peers.owners.users = vec![34];
-        assert!(peers.is_nginx(LASTS - Duration::from_millis(1), from(33)));
+        assert!(peers.is_nginx(Duration::from_millis(1999), from(33)));
         assert!(!peers.is_nginx(LASTS, from(33)));
     }
 }

@@ -1,6 +1,7 @@
 //! What a Service's file holds, read back from its text: so LBEX knows it of files that it wrote in an earlier life too.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -100,16 +101,22 @@ pub struct Part {
     pub servers: u32,
     /// The groups of servers that they have as names.
     pub groups: BTreeSet<ServerGroup>,
+    /// What stands for the rest of the text, within this process.
+    pub rest: u64,
 }
 
 impl Part {
     /// Reads what a text of [`render_service`](super::render_service) holds.
     pub fn read(file: ServiceFileName, text: &str) -> Self {
-        let mut part = Self { file, claims: Vec::new(), upstreams: 0, servers: 0, groups: BTreeSet::new() };
+        let mut part = Self { file, claims: Vec::new(), upstreams: 0, servers: 0, groups: BTreeSet::new(), rest: 0 };
+        let mut rest = DefaultHasher::new();
         for line in text.lines() {
             let mut words = line.trim_end_matches(';').split_ascii_whitespace();
             match (words.next(), words.next()) {
-                (Some("upstream"), _) => part.upstreams += 1,
+                (Some("upstream"), _) => {
+                    part.upstreams += 1;
+                    line.hash(&mut rest);
+                }
                 (Some("server"), Some(word)) if word != "{" => {
                     let name = word.rsplit_once(':').and_then(|(name, _)| ServerName::from_str(name).ok());
                     match name.filter(|_| words.next() == Some("resolve")) {
@@ -121,9 +128,10 @@ impl Part {
                     let transport = if words.next() == Some("udp") { Transport::Udp } else { Transport::Tcp };
                     part.claims.extend(SocketAddr::from_str(address).map(|address| Claim { transport, address }));
                 }
-                _ => {}
+                _ => line.hash(&mut rest),
             }
         }
+        part.rest = rest.finish();
         part
     }
 }

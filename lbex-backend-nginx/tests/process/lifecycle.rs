@@ -134,6 +134,13 @@ async fn a_reload_is_confirmed_and_connections_stay(choice: NginxChoice) {
     let master = site.nginx.status().await.expect("it runs");
     assert_eq!(master.id, old.id);
     assert_eq!(master.draining(), 1, "one old worker has a connection: {master:?}");
+    let draining = site.nginx.glance().await.expect("it runs").draining;
+    assert_eq!(site.nginx.connections_of(draining.clone()).await, Some(2), "to the client, and to the server");
+    drop(connection);
+    while site.nginx.glance().await.expect("it runs").draining == draining {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(site.nginx.connections_of(draining).await, Some(0), "it has ended");
     assert_eq!(master.workers.iter().filter(|worker| !worker.shutting_down).count(), 2);
 }
 

@@ -123,8 +123,9 @@ impl Work {
     }
 
     fn take_in(&mut self, mut delta: Delta) {
-        Arc::make_mut(&mut self.desired).advance(&delta);
+        // First: while an apply is in progress, what follows copies the whole desired state.
         let push = self.backend.push(&delta);
+        Arc::make_mut(&mut self.desired).advance(&delta);
         if !push.services.is_empty() {
             let (begin, taken) = (Instant::now(), push.taken);
             let pushed = delta.take_out(&push.services, self.unapplied.as_ref());

@@ -11,7 +11,7 @@ use lbex_test_harness::ports::free_ports;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::signal::Signal;
 
-use crate::support::{World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches};
+use crate::support::{World, alone, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches};
 
 /// Waits until the restarted LBEX has looked at everything and changed nothing.
 async fn adopted(lbex: &Lbex) -> Result<()> {
@@ -27,7 +27,13 @@ async fn adopted(lbex: &Lbex) -> Result<()> {
 }
 
 /// SIGTERM, SIGINT, SIGKILL: each time the same workers serve on, and the next LBEX takes them over as they are.
+///
+/// In a network namespace of its own: another LBEX that starts meanwhile would take the port where NGINX asks for endpoints.
 async fn restarts_without_a_trace(nginx: Nginx) -> Result<()> {
+    alone(|| restarts(nginx)).await
+}
+
+async fn restarts(nginx: Nginx) -> Result<()> {
     let (ports, servers) = (free_ports(2)?, servers(2)?);
     let (web, slice) = (pods("web", ports[0]), pods_slice("web", &servers));
     let mut world = World::start(nginx, [&web as _, &slice as _]).await?;

@@ -24,6 +24,8 @@ pub(super) struct Load {
     enough: watch::Sender<bool>,
     clients: JoinSet<Result<()>>,
     served: Arc<AtomicUsize>,
+    /// UDP clients that had to ask again.
+    repeated: Arc<AtomicUsize>,
 }
 
 impl Load {
@@ -39,7 +41,7 @@ impl Load {
 
     fn start(servers: &[SocketAddr], udp: bool) -> Self {
         let (enough, told) = watch::channel(false);
-        let mut this = Self { enough, clients: JoinSet::new(), served: Arc::default() };
+        let mut this = Self { enough, clients: JoinSet::new(), served: Arc::default(), repeated: Arc::default() };
         for number in 0..CLIENTS {
             let (servers, told, served) = (servers.to_vec(), told.clone(), this.served.clone());
             this.clients.spawn(async move {
@@ -53,9 +55,11 @@ impl Load {
         }
         for number in (0..CLIENTS).filter(|_| udp) {
             let (servers, told, served) = (servers.to_vec(), told.clone(), this.served.clone());
+            let repeated = this.repeated.clone();
             this.clients.spawn(async move {
                 for server in servers.iter().cycle().skip(number).take_while(|_| !*told.borrow()) {
-                    udp_client(*server).await.with_context(|| format!("a UDP client of {server}"))?;
+                    let tries = udp_client(*server).await.with_context(|| format!("a UDP client of {server}"))?;
+                    repeated.fetch_add(tries - 1, Ordering::SeqCst);
                     served.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
@@ -68,6 +72,11 @@ impl Load {
     /// How many were served so far.
     pub(super) fn served(&self) -> usize {
         self.served.load(Ordering::SeqCst)
+    }
+
+    /// How many questions over UDP had no answer so far.
+    pub(super) fn repeated(&self) -> usize {
+        self.repeated.load(Ordering::SeqCst)
     }
 
     /// Waits until `more` are served.
@@ -97,16 +106,17 @@ async fn tcp_client(server: SocketAddr) -> io::Result<()> {
     Conversation::open(server).await?.say("here").await
 }
 
-/// A UDP client asks again, as they do: its endpoint may be removed, or a worker retired, while the answer is on its way.
-async fn udp_client(server: SocketAddr) -> io::Result<()> {
-    let mut last = Ok(());
-    for _ in 0..3 {
+/// A UDP client asks again, as they do: a worker may be retired while the answer is on its way. Answers how often it asked.
+async fn udp_client(server: SocketAddr) -> io::Result<usize> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         match udp_ask(server, "here", ANSWER).await {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Err(error),
+            Ok(_) => return Ok(tries),
+            Err(error) if tries == 3 => return Err(error),
+            Err(_) => {}
         }
     }
-    last
 }
 
 /// A UDP client that stays.

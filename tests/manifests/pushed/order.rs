@@ -77,6 +77,12 @@ async fn a_reload_holds_nothing_up(nginx: Nginx) -> Result<()> {
             eventually("a push arrives", SOON, || is(ports[0], servers[1 + round % 2].name())).await?;
             ensure!(begin.elapsed() < slow, "a push took {:?}", begin.elapsed());
         }
+        // What takes the next reload waits for it, and the endpoints of the same change do not.
+        let (a, b) = slices(2, 0);
+        let begin = Instant::now();
+        world.put([&web as _, &a as _, &other as _, &b as _, &new as _, &new_slice as _])?;
+        eventually("the endpoint is replaced again", SOON, || is(ports[1], "a")).await?;
+        ensure!(begin.elapsed() < slow, "a replaced endpoint took {:?}", begin.elapsed());
         ensure!(tcp_ask(at(ports[2])).await.is_err(), "the reload did not wait");
         Ok(())
     }
@@ -85,8 +91,9 @@ async fn a_reload_holds_nothing_up(nginx: Nginx) -> Result<()> {
     result?;
     tcp_reaches(at(ports[2]), &["c"]).await?;
     tcp_reaches(at(ports[0]), &["c"]).await?;
-    tcp_reaches(at(ports[1]), &["b"]).await?;
-    before.then(&world.lbex, 20, 1).await?;
+    tcp_reaches(at(ports[1]), &["a"]).await?;
+    udp_reaches(at(ports[1]), &["a"]).await?;
+    before.then(&world.lbex, 20, 2).await?;
     world.put([&web as _])?;
     tcp_refused(at(ports[1])).await
 }

@@ -1,5 +1,6 @@
 //! Connections that a change does not concern go on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -8,6 +9,8 @@ use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::free_ports;
 use lbex_test_harness::wait::{SOON, eventually};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
 
 use crate::support::{World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
 
@@ -38,6 +41,8 @@ async fn connections_survive(nginx: Nginx) -> Result<()> {
         Ok(())
     })
     .await?;
+    let reason = async |reason| world.lbex.metric("lbex_reloads_total", &[("reason", reason)]).await;
+    assert_eq!((reason("listeners").await?, reason("endpoints").await?), (Some(2.0), Some(expected - 2.0)));
 
     // Its own endpoint is replaced: new clients go elsewhere, this one stays where it is.
     world.put([&held as _, &pods_slice("held", [&servers[1]]) as _])?;
@@ -48,14 +53,16 @@ async fn connections_survive(nginx: Nginx) -> Result<()> {
     // Old workers end with their last connection, and until then they are counted.
     eventually("a draining worker is counted", SOON, || async {
         let draining = world.lbex.metric("lbex_draining_workers", &[]).await?;
-        ensure!(draining >= Some(1.0), "{draining:?}");
+        let connections = world.lbex.metric("lbex_draining_connections", &[]).await?;
+        ensure!(draining >= Some(1.0) && connections >= Some(2.0), "{draining:?} {connections:?}");
         Ok(())
     })
     .await?;
     drop(connection);
     eventually("no worker is draining", SOON, || async {
         let draining = world.lbex.metric("lbex_draining_workers", &[]).await?;
-        ensure!(draining == Some(0.0), "{draining:?}");
+        let connections = world.lbex.metric("lbex_draining_connections", &[]).await?;
+        ensure!((draining, connections) == (Some(0.0), Some(0.0)), "{draining:?} {connections:?}");
         Ok(())
     })
     .await
@@ -100,4 +107,39 @@ async fn no_client_is_lost(nginx: Nginx) -> Result<()> {
     Ok(())
 }
 
-on_each_nginx!(connections_survive, no_client_is_lost);
+/// UDP clients that keep their ports and go on sending reach a server that is there when theirs is removed.
+async fn udp_clients_leave_a_removed_endpoint(nginx: Nginx) -> Result<()> {
+    let (port, servers) = (free_ports(1)?[0], servers(2)?);
+    let web = pods("web", port);
+    let world = World::start(nginx, [&web as _, &pods_slice("web", &servers) as _]).await?;
+    tcp_reaches(at(port), &["a", "b"]).await?;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let socket = UdpSocket::bind(at(0)).await?;
+        socket.connect(at(port)).await?;
+        clients.push(socket);
+    }
+    let ask = async |client: &UdpSocket| -> Result<char> {
+        client.send(b"who").await?;
+        let mut answer = [0; 64];
+        timeout(Duration::from_millis(500), client.recv(&mut answer)).await??;
+        Ok(char::from(answer[0]))
+    };
+    let mut first = BTreeSet::new();
+    for client in &clients {
+        first.insert(ask(client).await?);
+    }
+    assert_eq!(first, BTreeSet::from(['a', 'b']), "each server has clients");
+
+    world.put([&web as _, &pods_slice("web", [&servers[1]]) as _])?;
+    eventually("every client reaches the server that is there", SOON, async || {
+        for client in &clients {
+            let name = ask(client).await?;
+            ensure!(name == 'b', "{name} answers");
+        }
+        Ok(())
+    })
+    .await
+}
+
+on_each_nginx!(connections_survive, no_client_is_lost, udp_clients_leave_a_removed_endpoint);
