@@ -1,5 +1,6 @@
 //! A stand-in for systemd, as far as LBEX uses it: a notify socket, a descriptor store, and LBEX started with what is in it.
 
+use std::fmt::Write as _;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -140,7 +141,7 @@ impl Supervisor {
         let numbers: Vec<i32> = copies.iter().map(AsRawFd::as_raw_fd).collect();
         let mut redirections = String::new();
         for (place, number) in (3..).zip(&numbers) {
-            redirections += &format!(" {place}<&{number} {number}<&-");
+            write!(redirections, " {place}<&{number} {number}<&-")?;
         }
         let variables = match numbers.len() {
             0 => String::new(),
