@@ -1,9 +1,9 @@
 //! What a supervisor hands over, and LBEX does not want; and what it hands over for LBEX alone.
 
 use std::fs::File;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::SOON;
@@ -20,6 +20,19 @@ fn open_files(pid: u32) -> Result<Vec<String>> {
         links.extend(std::fs::read_link(entry?.path()).map(|link| link.display().to_string()));
     }
     Ok(links)
+}
+
+/// Puts two sockets at one port of this address into the store.
+fn put_pair(supervisor: &Supervisor, ip: Ipv4Addr) -> Result<()> {
+    // The port of the first may be somebody's over TCP.
+    let pair = (0..50).find_map(|_| {
+        let udp = UdpSocket::bind((ip, 0)).ok()?;
+        Some((TcpListener::bind(udp.local_addr().ok()?).ok()?, udp))
+    });
+    let (tcp, udp) = pair.context("no port is free")?;
+    supervisor.put("lbex-push-tcp", tcp);
+    supervisor.put("lbex-push-udp", udp);
+    Ok(())
 }
 
 /// Starts LBEX with these descriptors; it says all of `lines`, works, and has the supervisor keep two sockets of its own.
@@ -72,12 +85,7 @@ async fn files_and_strangers_are_closed() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sockets_at_other_addresses_are_closed() -> Result<()> {
-    let fill = |supervisor: &Supervisor| {
-        let udp = UdpSocket::bind("0.0.0.0:0")?;
-        supervisor.put("lbex-push-tcp", TcpListener::bind(udp.local_addr()?)?);
-        supervisor.put("lbex-push-udp", udp);
-        Ok(())
-    };
+    let fill = |supervisor: &Supervisor| put_pair(supervisor, Ipv4Addr::UNSPECIFIED);
     alone(|| works_without(fill, &["are closed: they are at 0.0.0.0:"])).await
 }
 
@@ -87,9 +95,7 @@ async fn what_is_for_lbex_does_not_reach_credential_plugins() -> Result<()> {
     let supervisor = Supervisor::new(User::Same)?;
     let folder = tempfile::tempdir()?;
     let (seen, kubeconfig) = (folder.path().join("seen"), folder.path().join("kubeconfig"));
-    let udp = UdpSocket::bind("127.0.0.1:0")?;
-    supervisor.put("lbex-push-tcp", TcpListener::bind(udp.local_addr()?)?);
-    supervisor.put("lbex-push-udp", udp);
+    put_pair(&supervisor, Ipv4Addr::LOCALHOST)?;
     supervisor.put("some-file", File::create(folder.path().join("some-file"))?);
     let script = format!("(env; ls -l /proc/self/fd) > {}; exit 1", seen.display());
     let plugin = json!({

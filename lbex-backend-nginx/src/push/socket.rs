@@ -160,20 +160,20 @@ mod tests {
     fn what_lbex_would_not_have_bound_is_not_used() {
         let Sockets { udp, tcp, .. } = bind(None, None).expect("bound");
         let other = bind(None, None).expect("bound");
-        let everywhere = bind_both("0.0.0.0:0".parse().expect("an address")).expect("bound");
-        let connected = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        connected.connect(other.address).expect("connected");
-        let beside = TcpListener::bind(connected.local_addr().expect("an address")).expect("bound");
+        let everywhere = (0..50).find_map(|_| bind_both(SocketAddr::from(([0; 4], 0))).ok()).expect("bound");
+        let connected = bind(None, None).expect("bound");
+        connected.udp.connect(other.address).expect("connected");
         let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        let asked = UdpSocket::bind("127.0.0.1:0").expect("bound");
-        silent.bind(&asked.local_addr().expect("an address").into()).expect("bound");
+        let Sockets { udp: asked, tcp: listens, address, .. } = bind(None, None).expect("bound");
+        drop(listens);
+        silent.bind(&address.into()).expect("bound");
         let shared = bind(None, None).expect("bound");
         setsockopt(&shared.udp, sockopt::ReusePort, &true).expect("set");
         for (why, udp, tcp) in [
             ("one port", &udp, &other.tcp),
             ("one port", &other.udp, &tcp),
             ("loopback", &everywhere.udp, &everywhere.tcp),
-            ("from everybody", &connected, &beside),
+            ("from everybody", &connected.udp, &connected.tcp),
             ("from everybody", &asked, &silent.into()),
             ("could bind", &shared.udp, &shared.tcp),
         ] {
