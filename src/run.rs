@@ -18,6 +18,7 @@ use lbex_core::settings::PlanSettings;
 use crate::cli::{Command, Failure};
 use crate::logging::LogSettings;
 use crate::settings::SelectionSettings;
+use crate::supervisor::KeptSockets;
 
 pub use controller::{Opening, controller};
 
@@ -26,8 +27,11 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Print(text) => print(&text).map(|()| ExitCode::SUCCESS),
         Command::Run(settings) => {
+            // First of all: there are no other threads yet.
+            let kept = KeptSockets::from_environment();
             begin(&settings.logging, &settings.warnings)?;
-            block_on(controller(*settings, |settings| Box::pin(crate::registry::open(settings))))??;
+            kept.refused().iter().for_each(|refused| tracing::warn!("{refused}"));
+            block_on(controller(*settings, |settings| Box::pin(crate::registry::open(settings, kept))))??;
             Ok(ExitCode::SUCCESS)
         }
         Command::Render(settings) => {

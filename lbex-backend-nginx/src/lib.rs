@@ -18,6 +18,7 @@ pub mod push;
 pub mod render;
 
 pub use backend::{EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
+pub use push::{LeftSockets, SocketKeeper};
 
 use binary::{Candidate, Origin};
 use lbex_core::backend::Capabilities;

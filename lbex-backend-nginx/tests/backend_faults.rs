@@ -203,6 +203,7 @@ async fn a_second_lbex_on_the_prefix_is_refused() {
         prefix: bench.prefix.clone(),
         worker_shutdown_timeout: None,
         endpoint_updates: EndpointUpdates::default(),
+        socket_keeper: None,
     };
     let error = NginxBackend::open(options).await.expect_err("refused").to_string();
     assert!(error.contains(&std::process::id().to_string()), "{error}");

@@ -56,6 +56,7 @@ async fn a_thousand_services_with_1024_files_are_served_or_refused_with_numbers(
             prefix,
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            socket_keeper: None,
         };
         let backend = NginxBackend::open(options).await.expect("opened");
         let delta = Delta { from: 0, to: 1, changes: changes.clone() };

@@ -295,6 +295,7 @@ async fn render_only_says_what_apply_writes() {
             prefix: prefix.clone(),
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            socket_keeper: None,
         };
         let backend = NginxBackend::open(options).await.expect("opened");
         let state = DesiredState { generation: 1, ..DesiredState::default() };

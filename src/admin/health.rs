@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// After how much silence of the engine `/livez` says that it is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// For how long what was seen of the proxy counts.
@@ -33,7 +35,11 @@ impl Verdict {
 
 /// Whether LBEX and its proxy are well. Shared: the engine writes, the servers read.
 #[derive(Debug)]
-pub struct HealthState(Mutex<Inner>);
+pub struct HealthState {
+    inner: Mutex<Inner>,
+    /// Whether it was ever ready.
+    was_ready: watch::Sender<bool>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -65,7 +71,8 @@ impl HealthState {
     /// Nothing is known yet: live, neither healthy nor ready.
     pub fn new() -> Self {
         let waiting_for = "LBEX is starting".to_owned();
-        Self(Mutex::new(Inner { beat: Instant::now(), beats: 0, proxy: None, ready: false, waiting_for }))
+        let inner = Inner { beat: Instant::now(), beats: 0, proxy: None, ready: false, waiting_for };
+        Self { inner: Mutex::new(inner), was_ready: watch::Sender::new(false) }
     }
 
     /// What was just seen of the proxy: whether it answers with a configuration that LBEX wrote, and in words what runs or
@@ -89,9 +96,18 @@ impl HealthState {
 
     /// Whether the first full sync is applied or the last good state is served; if not, what is waited for.
     pub fn set_ready(&self, ready: bool, waiting_for: impl Into<String>) {
-        let mut inner = self.lock();
-        inner.ready = ready;
-        inner.waiting_for = waiting_for.into();
+        {
+            let mut inner = self.lock();
+            inner.ready = ready;
+            inner.waiting_for = waiting_for.into();
+        }
+        self.was_ready.send_if_modified(|was_ready| ready && !std::mem::replace(was_ready, true));
+    }
+
+    /// Waits until it has been ready once.
+    pub async fn was_ready(&self) {
+        // The sender is here: it cannot be gone.
+        let _ = self.was_ready.subscribe().wait_for(|was_ready| *was_ready).await;
     }
 
     /// What it waits for now; no news where it is ready already.
@@ -122,6 +138,11 @@ impl HealthState {
         if inner.ready { Verdict::yes("ready") } else { Verdict::no(&inner.waiting_for) }
     }
 
+    /// For how long the engine has not shown that it runs.
+    pub fn silence(&self) -> Duration {
+        self.silence_at(Instant::now())
+    }
+
     /// How often the engine showed that it runs.
     pub fn beats(&self) -> u64 {
         self.lock().beats
@@ -143,16 +164,20 @@ impl HealthState {
     }
 
     fn live_at(&self, now: Instant) -> Verdict {
-        let silence = now.saturating_duration_since(self.lock().beat);
+        let silence = self.silence_at(now);
         if silence <= STUCK_AFTER {
             return Verdict::yes("live");
         }
         Verdict::no(&format!("LBEX's main loop has been silent for {} s: it is stuck", silence.as_secs()))
     }
 
+    fn silence_at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.lock().beat)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every write is a plain store: a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -26,6 +26,7 @@ use crate::publish::{BuildInfo, Metrics};
 use crate::settings::Settings;
 use crate::source::{self, Persistence, SourceEvent, SourceHandle};
 use crate::state::{self, LastGood, Remembered, SavedState, Scope, StateFile};
+use crate::supervisor::Notifier;
 
 /// Opens a backend, given the settings.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn ProxyBackend>, Failure>> + Send + 'a>>;
@@ -63,11 +64,25 @@ pub async fn controller(
     let health = Arc::new(HealthState::new());
     let serving = admin.serve(health.clone(), metrics.clone(), stop.clone()).map_err(Failure::usage)?;
 
+    let notifier = Notifier::start(health.clone(), stop.clone());
     let parts = (backend.clone(), release, health);
-    let Some((engine, source)) = begin(&settings, planning, parts, metrics, &stop).await? else {
-        return Ok(());
+    let ended = async {
+        let Some((engine, source)) = begin(&settings, planning, parts, metrics, &stop).await? else {
+            return Ok(());
+        };
+        run(engine, source, &serving, &stop).await?;
+        end_proxy(&settings, backend.as_ref()).await?;
+        serving.ended().await;
+        Ok(())
     };
-    run(engine, source, &serving, &stop).await?;
+    let ended = ended.await;
+    // Where it failed, nobody has told it to end.
+    stop.cancel();
+    notifier.ended().await;
+    ended
+}
+
+async fn end_proxy(settings: &Settings, backend: &dyn ProxyBackend) -> Result<(), Failure> {
     if stop_proxy(settings.stop_proxy_on_exit) {
         let drain = settings.nginx.worker_shutdown_timeout.unwrap_or(DRAIN);
         tracing::info!("stopping the proxy: no new connections, those that exist may go on for {drain:?}");
@@ -75,7 +90,6 @@ pub async fn controller(
     } else {
         tracing::info!("the proxy goes on serving");
     }
-    serving.ended().await;
     Ok(())
 }
 

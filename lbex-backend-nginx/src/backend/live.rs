@@ -13,7 +13,9 @@ use lbex_core::backend::{Push, PushStanding};
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::names::ServiceKey;
 
-use crate::push::{Pace, Responder, ResponderOptions, ResponderStanding, ServerName, Waited, Waiter, groups};
+use crate::push::{
+    Pace, Responder, ResponderOptions, ResponderStanding, ServerName, SocketKeeper, Waited, Waiter, groups,
+};
 use crate::render::{Part, PushDialect, Room, fits_names};
 
 /// How long NGINX may take to take any of the servers that it is told of: a millisecond as a rule where it asks again at once, else a
@@ -118,9 +120,10 @@ impl Pusher {
         wanted: Option<SocketAddr>,
         users: Vec<u32>,
         kept: PathBuf,
+        keeper: Option<Arc<dyn SocketKeeper>>,
     ) -> io::Result<Self> {
         let pace = Pace::new(dialect.immediate);
-        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept) })?;
+        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept), keeper })?;
         Ok(Self { responder: Arc::new(responder), immediate: dialect.immediate, live: Mutex::default() })
     }
 

@@ -19,7 +19,7 @@ use crate::files::ConfigFiles;
 use crate::limits::{Demand, Host, limits, wanted_files};
 use crate::prefix::{Layout, Prefix, PrefixError};
 use crate::process::{Nginx, proc};
-use crate::push::usual_address;
+use crate::push::{SocketKeeper, usual_address};
 use crate::render::{
     Dialect, MainFile, MainInput, Part, RenderError, Room, ServiceFileName, Templates, render_service, worker_user,
     zone_size,
@@ -37,6 +37,8 @@ pub struct NginxOptions {
     pub worker_shutdown_timeout: Option<Duration>,
     /// `--endpoint-updates`. Default [`EndpointUpdates::Auto`].
     pub endpoint_updates: EndpointUpdates,
+    /// Who keeps the sockets on which NGINX asks for endpoints while LBEX is away. Default `None`: nobody.
+    pub socket_keeper: Option<Arc<dyn SocketKeeper>>,
 }
 
 /// How endpoint changes reach NGINX.
@@ -95,7 +97,7 @@ impl NginxBackend {
         let layout = prefix.layout().clone();
         let binary = candidate.install(&layout).await?;
         let dialect = Dialect::of(binary.version, binary.capabilities);
-        let (dialect, pusher) = open_pusher(options.endpoint_updates, &binary, dialect, &layout).await?;
+        let (dialect, pusher) = open_pusher(&options, &binary, dialect, &layout).await?;
         let input = MainInput {
             made_for: made_for(&Candidate::System(binary.clone())),
             modules: binary.stream.modules_to_load().into_iter().map(PathBuf::from).collect(),
@@ -137,15 +139,19 @@ impl NginxBackend {
 
 /// Decides how endpoint changes reach NGINX, and binds what that takes.
 async fn open_pusher(
-    updates: EndpointUpdates,
+    options: &NginxOptions,
     binary: &NginxBinary,
     dialect: Dialect,
     layout: &Layout,
 ) -> Result<(Dialect, Option<Arc<Pusher>>), OpenError> {
+    let updates = options.endpoint_updates;
     let pushing = dialect.pushing(binary.capabilities);
     let push = match (updates, pushing.push) {
         (EndpointUpdates::Reload, _) | (EndpointUpdates::Auto, None) => {
             tracing::info!("endpoint changes are applied by reload");
+            if let Some(Err(error)) = options.socket_keeper.as_ref().map(|keeper| keeper.forget()) {
+                tracing::warn!("the supervisor still keeps sockets that LBEX does not need: {error}");
+            }
             return Ok((dialect, None));
         }
         (EndpointUpdates::Push, None) => return Err(OpenError::NoPush { binary: binary.to_string() }),
@@ -157,7 +163,8 @@ async fn open_pusher(
     let stored =
         stored.inspect_err(|error| tracing::warn!(%error, "it is not known where a running NGINX asks for endpoints"));
     let wanted = stored.ok().flatten().and_then(|stored| MainFile::resolver_in(&stored.text));
-    match Pusher::open(push, wanted, worker_users(), layout.questions()) {
+    let keeper = options.socket_keeper.clone();
+    match Pusher::open(push, wanted, worker_users(), layout.questions(), keeper) {
         Ok(pusher) => {
             let when = if push.immediate { "at once" } else { "within a second" };
             tracing::info!("endpoint changes reach NGINX {when}, without a reload (it asks {})", pusher.address());

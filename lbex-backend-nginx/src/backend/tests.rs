@@ -37,6 +37,7 @@ impl Bench {
             prefix: prefix.clone(),
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            socket_keeper: None,
         };
         let backend = NginxBackend::open(options).await.expect("opened");
         *backend.edit.lock().expect("not poisoned") = Some(edit);

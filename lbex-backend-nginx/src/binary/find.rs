@@ -122,7 +122,7 @@ pub(super) async fn inspect(path: &Path, origin: Origin) -> Result<NginxBinary, 
 
 async fn read_version(path: &Path) -> Result<VersionReport, BinaryError> {
     let mut command = tokio::process::Command::new(path);
-    command.arg("-V").stdin(Stdio::null()).kill_on_drop(true);
+    command.arg("-V").env_clear().stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(VERSION_LIMIT, command.output())
         .await
         .map_err(|_| BinaryError::TimedOut { path: path.to_owned(), limit: VERSION_LIMIT })?

@@ -6,6 +6,7 @@
 //! the protocol; [`name`] says what is asked for.
 
 mod asker;
+mod keeper;
 mod kept;
 #[cfg(test)]
 mod model;
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 use lbex_core::names::ServiceKey;
 use tokio::sync::{Notify, watch};
 
+pub use keeper::{LeftSockets, SocketKeeper};
 pub use name::{ServerGroup, ServerName, groups};
 pub use socket::usual_address;
 pub use table::{Answer, Counts, Pace, Standing, Table};
@@ -50,6 +52,8 @@ pub struct ResponderOptions {
     pub users: Vec<u32>,
     /// Where the questions that wait are kept over a restart of LBEX: NGINX repeats them every five seconds only.
     pub kept: Option<PathBuf>,
+    /// Who keeps the sockets over a restart of LBEX. `None`: nobody.
+    pub keeper: Option<Arc<dyn SocketKeeper>>,
 }
 
 /// Answers NGINX's questions for the addresses of upstream servers, until it is dropped.
@@ -87,9 +91,10 @@ pub struct ResponderStanding {
 }
 
 impl Responder {
-    /// Binds the sockets and starts the thread. Questions for Services that are not known yet wait until they are.
+    /// Takes the sockets that were kept, or binds new ones, and starts the thread. Questions for Services that are not known yet wait
+    /// until they are.
     pub fn open(options: &ResponderOptions) -> io::Result<Self> {
-        let sockets = socket::bind(options.wanted)?;
+        let sockets = open_sockets(options)?;
         let shared = Arc::new(Shared {
             table: Mutex::new(Table::new(options.pace)),
             udp: sockets.udp.try_clone()?,
@@ -187,6 +192,17 @@ impl Responder {
             unsent: self.shared.unsent.load(Ordering::Relaxed),
         }
     }
+}
+
+fn open_sockets(options: &ResponderOptions) -> io::Result<socket::Sockets> {
+    let keeper = options.keeper.as_ref();
+    let sockets = socket::bind(options.wanted, keeper.and_then(|keeper| keeper.take()))?;
+    if sockets.left {
+        tracing::info!("NGINX's questions for endpoints were kept at {} while LBEX was away", sockets.address);
+    } else if let Some(Err(error)) = keeper.map(|keeper| keeper.keep(&sockets.udp, &sockets.tcp)) {
+        tracing::warn!("the supervisor does not keep the sockets on which NGINX asks for endpoints: {error}");
+    }
+    Ok(sockets)
 }
 
 impl Drop for Responder {

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+
+use super::keeper::LeftSockets;
 
 /// Ports that are tried as root, the highest first. Below 1024 no ordinary user can answer in LBEX's place while it is away; these
 /// are assigned to nobody, and NFS, which takes ports from 665 up, does not use them.
@@ -23,15 +25,25 @@ pub fn usual_address() -> SocketAddr {
 /// The two sockets.
 #[derive(Debug)]
 pub(super) struct Sockets {
+    /// Whether an earlier LBEX left them.
+    pub(super) left: bool,
     pub(super) udp: UdpSocket,
     pub(super) tcp: TcpListener,
     pub(super) address: SocketAddr,
 }
 
-/// Binds `wanted`, where NGINX asks already; where that is taken, or there is none, another port. Neither SO_REUSEADDR nor
-/// SO_REUSEPORT is set on the UDP socket: with one of them somebody else could bind beside it.
-pub(super) fn bind(wanted: Option<SocketAddr>) -> io::Result<Sockets> {
-    if let Some(address) = wanted.filter(|address| address.ip().is_loopback()) {
+/// Takes what an earlier LBEX left, where it is of use. Else binds `wanted`, where NGINX asks already; where that is taken, or there
+/// is none, another port. Neither SO_REUSEADDR nor SO_REUSEPORT is set on the UDP socket: with one of them somebody else could bind
+/// beside it.
+pub(super) fn bind(wanted: Option<SocketAddr>, left: Option<LeftSockets>) -> io::Result<Sockets> {
+    let wanted = wanted.filter(|address| address.ip().is_loopback());
+    if let Some(left) = left {
+        match adopt(left, wanted) {
+            Ok(sockets) => return Ok(sockets),
+            Err(error) => tracing::warn!("the sockets that the supervisor kept for LBEX are closed: {error}"),
+        }
+    }
+    if let Some(address) = wanted {
         match bind_both(address) {
             Ok(sockets) => return Ok(sockets),
             Err(error) => tracing::warn!(
@@ -61,13 +73,40 @@ fn bind_both(address: SocketAddr) -> io::Result<Sockets> {
     let udp = UdpSocket::bind(address)?;
     let address = udp.local_addr()?;
     let tcp = TcpListener::bind(address)?;
+    prepare(Sockets { left: false, udp, tcp, address })
+}
+
+/// What an earlier LBEX left, if it is what LBEX would have bound itself.
+fn adopt(LeftSockets { udp, tcp }: LeftSockets, wanted: Option<SocketAddr>) -> io::Result<Sockets> {
+    let (address, of_tcp) = (udp.local_addr()?, tcp.local_addr()?);
+    let refuse = |why: String| Err(io::Error::other(why));
+    if address != of_tcp || !address.ip().is_loopback() || address.port() == 0 {
+        return refuse(format!(
+            "they are at {address} (UDP) and {of_tcp} (TCP), not at one port of the loopback address"
+        ));
+    }
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != address) {
+        return refuse(format!("they are at {address}, and NGINX asks {wanted}"));
+    }
+    if udp.peer_addr().is_ok() || !getsockopt(&tcp, sockopt::AcceptConn)? {
+        return refuse("they do not take questions from everybody".to_owned());
+    }
+    let shared = [getsockopt(&udp, sockopt::ReuseAddr)?, getsockopt(&udp, sockopt::ReusePort)?];
+    if shared.contains(&true) || getsockopt(&tcp, sockopt::ReusePort)? {
+        return refuse(format!("somebody else could bind {address}, too"));
+    }
+    prepare(Sockets { left: true, udp, tcp, address })
+}
+
+fn prepare(sockets: Sockets) -> io::Result<Sockets> {
+    let Sockets { udp, tcp, .. } = &sockets;
     // An ordinary user gets as much as `net.core.rmem_max` allows; NGINX repeats what is lost after five seconds.
-    if setsockopt(&udp, sockopt::RcvBufForce, &ROOM).is_err() {
-        setsockopt(&udp, sockopt::RcvBuf, &ROOM)?;
+    if setsockopt(udp, sockopt::RcvBufForce, &ROOM).is_err() {
+        setsockopt(udp, sockopt::RcvBuf, &ROOM)?;
     }
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
-    Ok(Sockets { udp, tcp, address })
+    Ok(sockets)
 }
 
 #[cfg(test)]
@@ -76,18 +115,18 @@ mod tests {
 
     #[test]
     fn the_wanted_port_is_taken_again_and_another_where_somebody_has_it() {
-        let first = bind(None).expect("bound");
+        let first = bind(None, None).expect("bound");
         assert!(first.address.ip().is_loopback());
-        let second = bind(Some(first.address)).expect("bound");
+        let second = bind(Some(first.address), None).expect("bound");
         assert_ne!(first.address, second.address);
         let address = first.address;
         drop(first);
-        assert_eq!(bind(Some(address)).expect("bound").address, address);
+        assert_eq!(bind(Some(address), None).expect("bound").address, address);
     }
 
     #[test]
     fn nobody_can_bind_beside_it() {
-        let sockets = bind(None).expect("bound");
+        let sockets = bind(None, None).expect("bound");
         let other = socket2::Socket::new(socket2::Domain::for_address(sockets.address), socket2::Type::DGRAM, None)
             .expect("a socket");
         other.set_reuse_address(true).expect("set");
@@ -97,7 +136,50 @@ mod tests {
 
     #[test]
     fn no_address_but_loopback_is_taken() {
-        let sockets = bind(Some("0.0.0.0:0".parse().expect("an address"))).expect("bound");
+        let sockets = bind(Some("0.0.0.0:0".parse().expect("an address")), None).expect("bound");
         assert!(sockets.address.ip().is_loopback());
+    }
+
+    fn left(udp: &UdpSocket, tcp: &TcpListener) -> LeftSockets {
+        LeftSockets { udp: udp.try_clone().expect("a copy"), tcp: tcp.try_clone().expect("a copy") }
+    }
+
+    #[test]
+    fn what_an_earlier_lbex_left_is_used_where_nginx_asks() {
+        let Sockets { udp, tcp, address, .. } = bind(None, None).expect("bound");
+        for wanted in [None, Some(address)] {
+            let sockets = bind(wanted, Some(left(&udp, &tcp))).expect("adopted");
+            assert_eq!((sockets.left, sockets.address), (true, address), "{wanted:?}");
+        }
+        let free = bind(None, None).expect("bound").address;
+        let sockets = bind(Some(free), Some(left(&udp, &tcp))).expect("bound");
+        assert_eq!((sockets.left, sockets.address), (false, free));
+    }
+
+    #[test]
+    fn what_lbex_would_not_have_bound_is_not_used() {
+        let Sockets { udp, tcp, .. } = bind(None, None).expect("bound");
+        let other = bind(None, None).expect("bound");
+        let everywhere = (0..50).find_map(|_| bind_both(SocketAddr::from(([0; 4], 0))).ok()).expect("bound");
+        let connected = bind(None, None).expect("bound");
+        connected.udp.connect(other.address).expect("connected");
+        let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let Sockets { udp: asked, tcp: listens, address, .. } = bind(None, None).expect("bound");
+        drop(listens);
+        silent.bind(&address.into()).expect("bound");
+        let shared = bind(None, None).expect("bound");
+        setsockopt(&shared.udp, sockopt::ReusePort, &true).expect("set");
+        for (why, udp, tcp) in [
+            ("one port", &udp, &other.tcp),
+            ("one port", &other.udp, &tcp),
+            ("loopback", &everywhere.udp, &everywhere.tcp),
+            ("from everybody", &connected.udp, &connected.tcp),
+            ("from everybody", &asked, &silent.into()),
+            ("could bind", &shared.udp, &shared.tcp),
+        ] {
+            let error = adopt(left(udp, tcp), None).map(|sockets| sockets.address).expect_err(why);
+            assert!(error.to_string().contains(why), "{why}: {error}");
+            assert!(!bind(None, Some(left(udp, tcp))).expect("bound").left, "{why}");
+        }
     }
 }

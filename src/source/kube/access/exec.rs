@@ -87,6 +87,9 @@ async fn output(
     });
     let mut process = tokio::process::Command::new(command);
     process.args(exec.args.iter().flatten()).env("KUBERNETES_EXEC_INFO", info.to_string());
+    for variable in crate::supervisor::VARIABLES {
+        process.env_remove(variable);
+    }
     for variable in exec.env.iter().flatten() {
         if let (Some(name), Some(value)) = (variable.get("name"), variable.get("value")) {
             process.env(name, value);
