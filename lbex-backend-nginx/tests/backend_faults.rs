@@ -156,7 +156,8 @@ async fn observe_answers_while_apply_hangs() {
     bench.apply(&[both("a", a, &[one])]).await;
     let master = Pid::from_raw(bench.master().await);
     kill(master, Signal::SIGSTOP).expect("stopped");
-    let (state, delta) = change(&bench.state, &[both("a", a, &[])]);
+    let b = SocketAddr::new(home, free_port(home));
+    let (state, delta) = change(&bench.state, &[both("a", b, &[one])]);
     let backend = bench.backend();
     {
         let apply = backend.apply(&state, &delta);

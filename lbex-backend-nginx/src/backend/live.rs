@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::names::ServiceKey;
 
 use crate::push::{
-    Pace, Responder, ResponderOptions, ResponderStanding, ServerName, SocketKeeper, Waited, Waiter, groups,
+    Pace, Responder, ResponderOptions, ResponderStanding, ServerGroup, ServerName, SocketKeeper, Waited, Waiter, groups,
 };
 use crate::render::{Part, PushDialect, Room, fits_names};
 
@@ -66,6 +66,8 @@ struct LiveService {
     generation: u64,
     config: Arc<ServiceConfig>,
     servers: u64,
+    /// What NGINX is told where that is not simply what `config` says: see [`until_applied`].
+    told: Option<Groups>,
     /// Its part as it should be, and as NGINX confirmed it.
     wanted: Option<Arc<Part>>,
     good: Option<Arc<Part>>,
@@ -95,6 +97,12 @@ fn count(config: &ServiceConfig) -> u64 {
 }
 
 impl Live {
+    /// What NGINX is told of a Service.
+    fn told(&self, key: &ServiceKey) -> Groups {
+        let known = self.services.get(key);
+        known.map(|known| known.told.clone().unwrap_or_else(|| groups(&known.config))).unwrap_or_default()
+    }
+
     /// Takes a Service's servers in, unless newer ones are known.
     fn set(&mut self, generation: u64, config: &Arc<ServiceConfig>) {
         let servers = count(config);
@@ -102,15 +110,40 @@ impl Live {
             Some(known) if known.generation > generation => return,
             Some(known) => {
                 self.servers -= known.servers;
+                let takes = known.takes(config);
+                let before = known.told.take().unwrap_or_else(|| groups(&known.config));
+                known.told = known.good.as_ref().filter(|_| !takes).map(|good| until_applied(config, &before, good));
                 (known.generation, known.config, known.servers) = (generation, config.clone(), servers);
             }
             None => {
-                let new = LiveService { generation, config: config.clone(), servers, wanted: None, good: None };
+                let new =
+                    LiveService { generation, config: config.clone(), servers, told: None, wanted: None, good: None };
                 self.services.insert(config.service.clone(), new);
             }
         }
         self.servers += servers;
     }
+}
+
+/// Addresses by group.
+type Groups = BTreeMap<ServerGroup, Vec<IpAddr>>;
+
+/// What NGINX is told while it serves `good`, which is for other listeners or ports than `config`: of a change that waits for its
+/// reload, or that NGINX refuses. What `good` asks for gets the servers of the same port if there are any, else those it had, without
+/// the ones that are gone as long as others are left.
+fn until_applied(config: &ServiceConfig, before: &Groups, good: &Part) -> Groups {
+    let wanted = groups(config);
+    let mut told = wanted.clone();
+    for group in good.groups.iter().filter(|group| !wanted.contains_key(group)) {
+        let same = wanted.iter().filter(|(other, _)| (other.protocol, other.port) == (group.protocol, group.port));
+        let same: BTreeSet<IpAddr> = same.flat_map(|(_, addresses)| addresses).copied().collect();
+        let had = before.get(group).cloned().unwrap_or_default();
+        let all: BTreeSet<&IpAddr> = wanted.values().flatten().collect();
+        let left: Vec<IpAddr> = had.iter().filter(|address| all.contains(address)).copied().collect();
+        let addresses = [same.into_iter().collect(), left, had].into_iter().find(|addresses| !addresses.is_empty());
+        told.insert(*group, addresses.unwrap_or_default());
+    }
+    told
 }
 
 impl Pusher {
@@ -157,14 +190,14 @@ impl Pusher {
         let mut services = BTreeSet::new();
         for (key, change) in &delta.changes {
             let Some(after) = change.after() else { continue };
-            let fits = {
+            let (fits, told) = {
                 let mut live = self.live();
                 let takes = change.servers_only() && live.services.get(key).is_some_and(|known| known.takes(after));
                 live.set(delta.to, after);
-                takes && live.servers <= live.room
+                (takes && live.servers <= live.room, live.told(key))
             };
             // In any case at once: what is removed is to get no traffic, whatever else has to happen.
-            self.responder.set(key, delta.to, &groups(after), fits.then_some(&waiter));
+            self.responder.set(key, delta.to, &told, fits.then_some(&waiter));
             if fits {
                 services.insert(key.clone());
             }
@@ -180,8 +213,25 @@ impl Pusher {
 
     /// Takes servers in that an `apply` brings.
     pub(super) fn set(&self, generation: u64, config: &Arc<ServiceConfig>) {
-        self.live().set(generation, config);
-        self.responder.set(&config.service, generation, &groups(config), None);
+        let told = {
+            let mut live = self.live();
+            live.set(generation, config);
+            live.told(&config.service)
+        };
+        self.responder.set(&config.service, generation, &told, None);
+    }
+
+    /// Where NGINX serves a Service as it should be, nothing is kept of what was before.
+    pub(super) fn settle(&self) {
+        let mut settled = Vec::new();
+        for (key, known) in &mut self.live().services {
+            if known.wanted.is_some() && known.wanted == known.good && known.told.take().is_some() {
+                settled.push((key.clone(), known.generation, groups(&known.config)));
+            }
+        }
+        for (key, generation, groups) in settled {
+            self.responder.set(&key, generation, &groups, None);
+        }
     }
 
     /// Services that did not get their servers in time since this was last asked.
@@ -300,4 +350,58 @@ fn names<'a>(parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>) -
         part.groups.iter().map(|group| ServerName { service: key.clone(), group: *group })
     };
     parts.into_iter().flat_map(of_part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lbex_core::desired::{Algorithm, Listener, Upstream};
+    use lbex_core::model::Protocol;
+
+    use super::*;
+    use crate::render::ServiceFileName;
+
+    fn config(listener: u16, servers: &[&str]) -> ServiceConfig {
+        let servers: Vec<SocketAddr> = servers.iter().map(|text| text.parse().expect("an address")).collect();
+        let upstream = Upstream { algorithm: Algorithm::RoundRobin, servers: Servers::Addresses(servers.into()) };
+        let listener = Listener {
+            protocol: Protocol::Tcp,
+            port: listener,
+            addresses: [IpAddr::from([0, 0, 0, 0])].into(),
+            allow: [].into(),
+            connect_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            upstream,
+        };
+        let service = ServiceKey::new("default", "web").expect("a name");
+        ServiceConfig { service, created: None, listeners: vec![listener] }
+    }
+
+    fn part(groups: &Groups) -> Part {
+        let name = ServiceFileName::parse("default.web.0123456789ab.conf").expect("a name").1;
+        Part { groups: groups.keys().copied().collect(), ..Part::read(name, "") }
+    }
+
+    /// What the old group is told when `after` follows `before` and waits.
+    fn told(before: &ServiceConfig, after: &ServiceConfig) -> Vec<String> {
+        let old = groups(before);
+        let told = until_applied(after, &old, &part(&old));
+        assert!(
+            groups(after).iter().all(|(group, addresses)| told.get(group) == Some(addresses)),
+            "the new ones are told"
+        );
+        told[old.keys().next().expect("a group")].iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_waits_for_its_reload_leaves_nobody_without_servers() {
+        let before = config(80, &["10.0.0.1:8080", "10.0.0.2:8080"]);
+        let to_another_port = config(80, &["10.0.0.1:8081", "10.0.0.2:8081"]);
+        assert_eq!(told(&before, &to_another_port), ["10.0.0.1", "10.0.0.2"]);
+        let and_one_is_gone = config(80, &["10.0.0.2:8081"]);
+        assert_eq!(told(&before, &and_one_is_gone), ["10.0.0.2"]);
+        let all_are_others = config(80, &["10.0.0.9:8081"]);
+        assert_eq!(told(&before, &all_are_others), ["10.0.0.1", "10.0.0.2"]);
+        let another_listener = config(81, &["10.0.0.2:8080", "10.0.0.3:8080"]);
+        assert_eq!(told(&before, &another_listener), ["10.0.0.2", "10.0.0.3"], "those of now");
+    }
 }

@@ -152,7 +152,7 @@ fn many_answers_and_those_that_come_again_leave_room_for_each_other() {
     assert_eq!(answers, pace.burst, "the others wait for room");
     // Nobody says that any has arrived.
     let (mut sent, mut again) = (Vec::new(), 0);
-    for tick in 0..10_000 {
+    for tick in 0..25_000 {
         // Once it has no turn for a while, so that all is due at the same time.
         world.now += Duration::from_millis(if tick == 80 { 1000 } else { 1 });
         let mut out = Vec::new();
