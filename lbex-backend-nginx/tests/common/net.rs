@@ -51,8 +51,13 @@ pub(crate) fn has_ipv6() -> bool {
 /// A TCP and UDP server on one port, in threads that end with the process. TCP: says its name, then reads until the client has
 /// said all, and answers with the number of bytes. UDP: answers each datagram with its name, a space and the datagram.
 pub(crate) fn server(name: &'static str, address: IpAddr) -> SocketAddr {
-    let address = SocketAddr::new(address, free_port(address));
-    let (tcp, udp) = (TcpListener::bind(address).expect("bound"), UdpSocket::bind(address).expect("bound"));
+    let (tcp, udp) = loop {
+        let tcp = TcpListener::bind((address, 0)).expect("a port");
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
+            break (tcp, udp);
+        }
+    };
+    let address = tcp.local_addr().expect("bound");
     std::thread::spawn(move || {
         for stream in tcp.incoming().flatten() {
             std::thread::spawn(move || serve(name, stream));
