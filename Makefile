@@ -32,6 +32,18 @@ test: test-tools ## Install what the tests need (as root, on Debian) and run all
 test-long: test-tools ## The tests that take minutes: 50,000 UDP clients over three minutes beside 2,000 held TCP connections; 10,000 endpoint changes
 	LBEX_TEST_LONG=1 $(CARGO) test --test manifests -- capacity pushed::storm
 
+# How many schedules `make simulate` runs, and for how long `make fuzz` runs each target.
+SEEDS ?= 100000
+FUZZ_SECONDS ?= 60
+
+.PHONY: simulate
+simulate: ## The deterministic simulation of the loop, optimized; SEEDS=100000 schedules
+	LBEX_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile simulate --no-default-features --features backend-nginx --lib simulation_ -- --nocapture
+
+.PHONY: fuzz
+fuzz: ## Fuzz all that reads what others wrote; FUZZ_SECONDS=60 for each target, FUZZ=state for one of them
+	fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
 .PHONY: test-tools
 test-tools: ## Install and build the programs that the tests run: etcd, NGINX, kube-apiserver and others
 	tests/tools/install.sh

@@ -269,7 +269,8 @@ pub trait ProxyBackend: Send + Sync {
     }
 
     /// Makes the proxy serve `desired`, starting it if needed. `delta` is what changed since the last call that returned `Ok`
-    /// (all of it in the first), without what was pushed. Idempotent. Returns when the data plane confirms it.
+    /// (all of it in the first), without what was pushed. A Service that changed and is again as it was then is not in it, whatever
+    /// was pushed of it meanwhile. Idempotent. Returns when the data plane confirms it.
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError>;
 
     /// Looks at the proxy, changing nothing. Called every second; answers within one. An error says that there was no answer (the

@@ -247,6 +247,18 @@ impl Delta {
         Delta { from: self.from, to: self.to, changes: taken }
     }
 
+    /// Brings each change of this delta to what its Service is in `desired`, the state of generation `self.to`: some of it may have
+    /// been taken out meanwhile ([`Delta::take_out`]). What is then as it was before is dropped.
+    pub fn bring_up_to(&mut self, desired: &DesiredState) {
+        debug_assert_eq!(self.to, desired.generation, "a delta leads to its own generation");
+        let changes = std::mem::take(&mut self.changes).into_iter();
+        let newest = |(key, change): (ServiceKey, ServiceChange)| {
+            let now = ServiceChange::between(change.before().cloned(), desired.services.get(&key).cloned())?;
+            Some((key, now))
+        };
+        self.changes = changes.filter_map(newest).collect();
+    }
+
     /// Joins a delta that follows this one (`later.from == self.to`). What cancels out is dropped.
     pub fn merge(&mut self, later: Delta) {
         debug_assert_eq!(self.to, later.from, "deltas must follow each other");

@@ -9,6 +9,8 @@ mod driver;
 mod feed;
 mod removals;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -94,11 +96,10 @@ impl Engine {
 
         let ended = loop {
             tokio::select! {
+                // The order is fixed, so that a schedule of the simulation can be replayed; the source, which may never be at rest, is
+                // last.
+                biased;
                 () = stop.cancelled() => break Ended::Stopped,
-                event = source.recv() => {
-                    let Some(event) = event else { break Ended::SourceEnded };
-                    synced |= take_in(event, &mut source, (&mut removals, &mut planner), &health);
-                }
                 Ok(()) = seen.changed(), if feed.may_resume() => {
                     resume(*seen.borrow_and_update(), &mut feed, &health, &metrics);
                 }
@@ -127,6 +128,10 @@ impl Engine {
                 }
                 Ok(()) = host.changed() => planner.ingest(Change::Host(host.borrow_and_update().clone())),
                 () = removals.release_asked() => removals.release(&mut planner),
+                event = source.recv() => {
+                    let Some(event) = event else { break Ended::SourceEnded };
+                    synced |= take_in(event, &mut source, (&mut removals, &mut planner), &health);
+                }
             }
             // Nothing is applied before every kind has had its first complete list (design invariant 5).
             if synced && removals.may_plan() && (planner.is_dirty() || !feed.has_planned()) {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::publish::{BuildInfo, Metrics};
 
-pub(super) fn metrics() -> Arc<Metrics> {
+pub(in crate::engine) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&BuildInfo { version: String::new(), commit: String::new(), backend: String::new() }))
 }
 
@@ -97,6 +97,8 @@ impl ProxyBackend for Scripted {
     }
 
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
+        let newest = delta.changes.iter().all(|(key, change)| change.after() == desired.services.get(key));
+        assert!(newest, "{delta:?} does not lead to {desired:?}");
         let (generation, from, changed) = (desired.generation, delta.from, delta.changes.len());
         self.calls.lock().unwrap().push(Call { after: self.begin.elapsed(), generation, from, changed });
         self.desired.lock().unwrap().clone_from(desired);

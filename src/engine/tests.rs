@@ -154,6 +154,16 @@ async fn a_source_in_trouble_changes_nothing_and_its_reason_is_told_until_there_
 }
 
 #[tokio::test(start_paused = true)]
+async fn looks_without_an_answer_do_not_have_the_last_good_state_applied_over_what_may_be_newer() {
+    let backend = Scripted::new();
+    backend.silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    let running = Running::resume(backend, Some(DesiredState::default()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.backend.calls(), []);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_apply_that_hangs_delays_no_answer_about_health() {
     let running = Running::start(Scripted { takes: Duration::from_secs(3600), ..Scripted::new() });
     running.send(SourceEvent::Synced).await;

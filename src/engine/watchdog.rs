@@ -36,6 +36,7 @@ pub(super) fn start(
         let mut misses = 0;
         loop {
             tokio::select! {
+                biased;
                 _ = tick.tick() => {}
                 () = look_now.notified() => {}
             }
@@ -57,7 +58,6 @@ pub(super) fn start(
                 }
             };
             health.set_proxy(healthy, detail);
-            tell.send_replace(Some(healthy));
             if steps.seen(in_step, Instant::now()) {
                 nudge.again();
             }

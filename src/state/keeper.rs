@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::known::Known;
-use super::{Remembered, SavedState, Scope, StateFile};
+use super::{Remembered, SavedState, Scope, Store};
 use crate::publish::Metrics;
 
 /// The least time between two writes.
@@ -86,10 +86,11 @@ impl Shared {
 
 impl LastGood {
     /// Starts the task. `cluster` is what is known of the cluster already.
-    pub fn start(file: StateFile, scope: Scope, cluster: Remembered, metrics: Arc<Metrics>) -> Self {
+    pub fn start(store: impl Store + 'static, scope: Scope, cluster: Remembered, metrics: Arc<Metrics>) -> Self {
+        let store = Box::new(store);
         let contents = Contents { cluster, ..Contents::default() };
         let shared = Arc::new(Shared { contents: Mutex::new(contents), ..Shared::default() });
-        let writer = Writer { shared: shared.clone(), file, scope, metrics, failing: None };
+        let writer = Writer { shared: shared.clone(), store, scope, metrics, failing: None };
         Self { shared, task: tokio::spawn(writer.run()) }
     }
 
@@ -144,7 +145,7 @@ impl LastGood {
 /// The task's side.
 struct Writer {
     shared: Arc<Shared>,
-    file: StateFile,
+    store: Box<dyn Store>,
     scope: Scope,
     metrics: Arc<Metrics>,
     failing: Option<Failing>,
@@ -176,6 +177,7 @@ impl Writer {
             let waits = { self.shared.lock().is_unsaved() };
             let until = if waits { earliest } else { Instant::now() + LOOK };
             tokio::select! {
+                biased;
                 () = self.shared.wake.notified() => {}
                 () = tokio::time::sleep_until(until) => self.notice_absence().await,
             }
@@ -197,8 +199,8 @@ impl Writer {
     /// Has the file written again if it is gone.
     async fn notice_absence(&self) {
         let saved = { self.shared.lock().saved.is_some() };
-        if saved && matches!(tokio::fs::try_exists(self.file.path()).await, Ok(false)) {
-            tracing::warn!("{} is gone; writing it again", self.file.path().display());
+        if saved && self.store.is_gone().await {
+            tracing::warn!("{} is gone; writing it again", self.store.place());
             self.shared.lock().saved = None;
         }
     }
@@ -210,10 +212,9 @@ impl Writer {
         let Remembered { cluster, inventory } = cluster;
         let (lbex, scope) = (env!("CARGO_PKG_VERSION").to_owned(), self.scope.clone());
         let state = SavedState { lbex, saved, cluster, inventory, scope, desired };
-        let file = self.file.clone();
-        let written = tokio::task::spawn_blocking(move || file.save(&state)).await;
+        let written = self.store.save(state).await;
         let took = begin.elapsed();
-        match written.map_err(io::Error::other).flatten() {
+        match written {
             Ok(()) => {
                 self.shared.lock().saved = Some(version);
                 self.metrics.last_good_saved();
@@ -240,7 +241,7 @@ impl Writer {
             tracing::error!(
                 "the last good state cannot be saved to {}: {error}; serving goes on, but after a reboot without the API server \
                  LBEX would serve what was saved before; trying again",
-                self.file.path().display()
+                self.store.place()
             );
         }
     }

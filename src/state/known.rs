@@ -26,6 +26,8 @@ struct Waiting {
     after: Option<Arc<ServiceConfig>>,
     /// Whether a push may confirm it.
     servers_only: bool,
+    /// Whether one has, as soon as what comes before it is confirmed.
+    taken: bool,
 }
 
 impl Known {
@@ -45,7 +47,7 @@ impl Known {
             {
                 servers_only &= last.servers_only;
             }
-            waiting.push(Waiting { generation: delta.to, after, servers_only });
+            waiting.push(Waiting { generation: delta.to, after, servers_only, taken: false });
         }
     }
 
@@ -55,7 +57,8 @@ impl Known {
         let confirmed = &mut self.confirmed;
         self.waiting.retain(|key, waiting| {
             let done = waiting.partition_point(|change| change.generation <= generation);
-            if let Some(last) = waiting.drain(..done).next_back() {
+            let taken = waiting[done..].iter().take_while(|change| change.taken).count();
+            if let Some(last) = waiting.drain(..done + taken).next_back() {
                 changed |= set(confirmed, key, last.after);
             }
             !waiting.is_empty()
@@ -63,12 +66,14 @@ impl Known {
         self.revision += u64::from(changed);
     }
 
-    /// These changes of servers are confirmed. One that follows another kind of change of its Service waits for that.
+    /// These changes of servers are confirmed. One that follows another kind of change of its Service
+    /// counts when that is confirmed.
     pub(super) fn pushed(&mut self, pushed: &Delta) {
         for key in pushed.changes.keys() {
             let Some(waiting) = self.waiting.get_mut(key) else { continue };
             let done = waiting.partition_point(|change| change.generation <= pushed.to);
             if !waiting[..done].iter().all(|change| change.servers_only) {
+                waiting[..done].iter_mut().for_each(|change| change.taken = change.servers_only);
                 continue;
             }
             if let Some(last) = waiting.drain(..done).next_back() {

@@ -15,6 +15,7 @@ mod known;
 mod load;
 mod saved;
 mod scope;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use keeper::LastGood;
 pub use load::load;
 pub use saved::{Remembered, SavedState};
 pub use scope::Scope;
+pub use store::Store;

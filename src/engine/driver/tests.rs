@@ -127,6 +127,23 @@ async fn what_was_pushed_while_its_service_waits_for_an_apply_is_applied_from_wh
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_pushed_during_an_apply_that_fails_is_part_of_the_next() {
+    let takes = Duration::from_secs(3);
+    let backend = Arc::new(Scripted { live_servers: true, takes, ..Scripted::new() });
+    *backend.script.lock().unwrap() = vec![Err(BackendError::Retry("no".to_owned()))];
+    let driver = start(&backend);
+    driver.submit(delta(1));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    driver.submit(delta(2));
+    assert!(pushed(&driver).await);
+    assert!(!applied(&driver).await);
+    assert!(applied(&driver).await);
+    // The backend looks whether the delta leads to the newest.
+    assert_eq!(backend.calls(), [call(0, 1, 0), call(3500, 2, 0)]);
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_during_an_apply_are_joined() {
     let backend = Arc::new(Scripted { takes: Duration::from_secs(3), ..Scripted::new() });
     let driver = start(&backend);

@@ -95,7 +95,7 @@ impl Work {
             }
             let applying = self.applying.is_some();
             tokio::select! {
-                () = self.inbox.changed.notified(), if self.pushes.len() < MOST_PUSHES => self.take(),
+                biased;
                 done = async { Some(self.applying.as_mut()?.await) }, if applying => {
                     self.applying = None;
                     if let Some(done) = done {
@@ -103,6 +103,7 @@ impl Work {
                     }
                 }
                 Some(taken) = self.pushes.next() => self.pushed(taken).await,
+                () = self.inbox.changed.notified(), if self.pushes.len() < MOST_PUSHES => self.take(),
                 () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && !applying => {}
             }
         }
@@ -193,6 +194,8 @@ impl Work {
                 if let Some(later) = self.unapplied.take() {
                     unapplied.merge(later);
                 }
+                // What was pushed during the attempt is in neither.
+                unapplied.bring_up_to(&self.desired);
                 self.unapplied = Some(unapplied);
                 tell(&self.progress, Progress::Failed(error.to_string())).await;
             }

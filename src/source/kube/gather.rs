@@ -92,14 +92,15 @@ impl Gatherer {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let done = tokio::select! {
+                biased;
+                () = self.events.closed() => return,
+                _ = clock.tick() => self.tell_lasting().await,
                 count = messages.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         return;
                     }
                     self.take(mem::take(&mut batch)).await
                 }
-                _ = clock.tick() => self.tell_lasting().await,
-                () = self.events.closed() => return,
             };
             if done.is_err() {
                 return;

@@ -34,6 +34,8 @@ mod identity;
 mod request;
 mod resource;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod tests;
 mod timing;
 

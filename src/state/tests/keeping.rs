@@ -151,6 +151,8 @@ async fn pushes_count_before_and_beside_an_apply_and_not_where_more_than_servers
     sleep(Duration::from_secs(10)).await;
     assert!(file.read().unwrap().is_none(), "its servers too");
     last_good.applied(1);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(server_in(&file), Some(2), "the push counts as soon as what came before it does");
     last_good.submitted(&delta(3));
     last_good.submitted(&delta(4));
     last_good.pushed(&delta(3));

@@ -1,0 +1,154 @@
+//! What happens in a schedule: steps at random times, each of which changes the cluster, makes something go wrong, or ends LBEX.
+
+use super::follow::{Connection, Cut};
+use super::state::{Event, Faults, State};
+
+/// How LBEX ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is killed.
+    Killed,
+    /// It is asked to end.
+    Stopped,
+}
+
+/// How long it is quiet at the end, in ms: every pause between two attempts is over by then.
+const QUIET: u64 = 80_000;
+/// How long at the end nothing may be reloaded, in ms.
+const NO_RELOADS: u64 = 20_000;
+
+/// What a step leads to.
+pub(super) enum Then {
+    Goes,
+    Ends(End),
+    Over,
+}
+
+impl State {
+    /// Does what is due. `up`: LBEX lives.
+    pub(super) fn happens(&mut self, event: Event, up: bool) -> Then {
+        match event {
+            Event::Put(put) => self.put(put),
+            Event::Taken(taken) => self.take(taken),
+            // The last good state goes on being tried once it was handed over, also over a proxy that somebody started meanwhile with
+            // something newer: a known limit.
+            Event::StartedByOthers if self.only_resumed() => {}
+            Event::StartedByOthers => self.started_by_others(),
+            Event::LbexStarts => {}
+            Event::Step => return self.step(up),
+        }
+        Then::Goes
+    }
+
+    fn step(&mut self, up: bool) -> Then {
+        self.check_owed();
+        if let Some(since) = self.eye.calm_since {
+            if self.now() >= since + QUIET {
+                return Then::Over;
+            }
+            self.life.late_reloads = 0;
+            let rest = (since + QUIET).saturating_sub(self.now());
+            self.schedule(self.now() + if rest > NO_RELOADS { rest - NO_RELOADS } else { rest }, Event::Step);
+            return Then::Goes;
+        }
+        if self.setup.steps == 0 {
+            if up {
+                self.calm();
+            }
+            self.schedule(self.now() + 100, Event::Step);
+            return Then::Goes;
+        }
+        self.setup.steps -= 1;
+        let pause = match self.dice.u8(0..8) {
+            0..=3 => self.dice.u64(0..100),
+            4..=6 => self.dice.u64(100..2000),
+            _ => self.dice.u64(2000..15_000),
+        };
+        self.schedule(self.now() + pause, Event::Step);
+        if self.dice.u8(0..self.setup.calm) > 0 {
+            for _ in 0..=self.dice.u8(0..3) {
+                let what = self.cluster.mutate(&mut self.dice);
+                self.note(|| what);
+            }
+            self.followers.iter().for_each(|follower| follower.notify_one());
+            return Then::Goes;
+        }
+        self.goes_wrong(up)
+    }
+
+    fn goes_wrong(&mut self, up: bool) -> Then {
+        let now = self.now();
+        let until = now + [500, 3_000, 20_000, 50_000][self.dice.usize(0..4)];
+        let yes = self.dice.bool();
+        match self.dice.u8(0..14) {
+            0 | 1 => {
+                self.note(|| format!("applies fail until {until}, permanently: {yes}"));
+                self.faults.apply = (until, yes);
+            }
+            2 => {
+                if let Some(config) = self.cluster.snapshot().services().next() {
+                    let key = config.key.clone();
+                    self.note(|| format!("the port of {key} is taken until {until}"));
+                    self.faults.blocked.insert(key, until);
+                }
+            }
+            3 => {
+                self.note(|| format!("looks fail until {until}, hanging: {yes}"));
+                self.faults.observe = (until, yes);
+            }
+            4 | 5 => {
+                self.note(|| format!("pushes are not taken at once until {until}, or never: {yes}"));
+                self.faults.push = (until, yes);
+            }
+            6 => {
+                let most = [500, 3_000, 15_000][self.dice.usize(0..3)];
+                self.note(|| format!("each part of an apply takes up to {most} ms until {until}"));
+                self.faults.slow = (until, most);
+            }
+            7 => {
+                self.note(|| format!("the disk is full until {until}, emptied: {yes}"));
+                if yes {
+                    self.disk.saved = None;
+                } else {
+                    self.disk.full_until = until;
+                }
+            }
+            8 => {
+                self.die();
+                if yes {
+                    let after = self.dice.u64(10..5_000);
+                    self.schedule(now + after, Event::StartedByOthers);
+                }
+            }
+            9 => self.drift(),
+            10 | 11 => self.watches_fail(until),
+            _ if up => return Then::Ends(if yes { End::Killed } else { End::Stopped }),
+            _ => self.die(),
+        }
+        Then::Goes
+    }
+
+    fn watches_fail(&mut self, until: u64) {
+        for scope in 0..self.followers.len() {
+            let cut = if self.dice.bool() { Cut::Off } else { Cut::Gone };
+            if self.dice.bool() {
+                let fails_until = if self.dice.bool() { until } else { 0 };
+                self.note(|| format!("watch {scope} breaks ({cut:?}), and fails until {fails_until}"));
+                let list_takes = self.dice.u64(0..3_000);
+                self.connections.insert(scope, Connection { cut: Some(cut), fails_until, list_takes });
+            }
+        }
+        self.followers.iter().for_each(|follower| follower.notify_one());
+    }
+
+    /// Everything is well from now on.
+    fn calm(&mut self) {
+        self.note(|| "all is well from now on".to_owned());
+        // Health may take a while to notice.
+        let observe = (self.faults.observe.0.min(self.now()), false);
+        self.faults = Faults { observe, ..Faults::default() };
+        self.connections.values_mut().for_each(|connection| connection.fails_until = 0);
+        self.disk.full_until = 0;
+        self.eye.calm_since = Some(self.now());
+    }
+}
