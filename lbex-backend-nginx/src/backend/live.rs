@@ -226,10 +226,12 @@ impl Pusher {
         let mut settled = Vec::new();
         for (key, known) in &mut self.live().services {
             if known.wanted.is_some() && known.wanted == known.good && known.told.take().is_some() {
-                settled.push((key.clone(), known.generation, groups(&known.config)));
+                let asked = known.good.as_ref().map(|part| part.groups.clone()).unwrap_or_default();
+                settled.push((key.clone(), known.generation, groups(&known.config), asked));
             }
         }
-        for (key, generation, groups) in settled {
+        for (key, generation, groups, asked) in settled {
+            self.responder.keep_only(&key, &asked);
             self.responder.set(&key, generation, &groups, None);
         }
     }

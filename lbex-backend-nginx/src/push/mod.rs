@@ -136,6 +136,11 @@ impl Responder {
         self.shared.with(|table, now, out| table.set(now, service, generation, groups, waiter, out));
     }
 
+    /// Forgets a Service's names that are not of these groups, when NGINX has ceased to ask for them.
+    pub fn keep_only(&self, service: &ServiceKey, groups: &BTreeSet<ServerGroup>) {
+        self.shared.with(|table, _, _| table.keep_only(service, groups));
+    }
+
     /// Forgets a Service that NGINX does not serve any more.
     pub fn forget(&self, service: &ServiceKey, generation: u64) {
         self.shared.with(|table, _, _| table.forget(service, generation));

@@ -247,6 +247,16 @@ impl Table {
         }
     }
 
+    /// Forgets a Service's names that are not of these groups: NGINX does not ask for them any more.
+    pub fn keep_only(&mut self, service: &ServiceKey, groups: &BTreeSet<ServerGroup>) {
+        let Some(known) = self.services.get_mut(service).filter(|known| known.generation.is_some()) else { return };
+        let (kept, gone) =
+            std::mem::take(&mut known.entries).into_iter().partition(|(group, _)| groups.contains(group));
+        known.entries = kept;
+        let gone: BTreeMap<ServerGroup, Entry> = gone;
+        gone.into_values().flat_map(|entry| entry.waiters).for_each(|(waiter, _)| waiter.one_done());
+    }
+
     /// Forgets a Service: NGINX does not ask for it any more.
     pub fn forget(&mut self, service: &ServiceKey, generation: u64) {
         let Some(known) = self.services.get(service) else { return };

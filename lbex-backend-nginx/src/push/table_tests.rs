@@ -203,3 +203,15 @@ fn a_worker_that_is_gone_is_not_waited_for() {
     world.table.leave(gone);
     assert_eq!(waiter.left(), 0);
 }
+
+#[test]
+fn names_that_nginx_has_ceased_to_ask_for_are_not_waited_for() {
+    let mut world = World::new(true);
+    world.set(8080, &[[10, 0, 0, 1].into()]);
+    world.ask(1000, 8080);
+    world.ask(1000, 8080);
+    world.table.keep_only(&service(), &[group(9090)].into());
+    let (waiter, _) = world.set(9090, &[[10, 0, 0, 2].into()]);
+    assert_eq!(waiter.left(), 0);
+    assert_eq!(world.table.standing().names, 0);
+}
