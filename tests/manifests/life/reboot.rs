@@ -14,7 +14,7 @@ use lbex_test_harness::ports::free_ports;
 use lbex_test_harness::wait::{SOON, eventually};
 
 use super::killed::kill_hard;
-use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches};
+use crate::support::{Manifests, World, alone, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches};
 
 /// How long it may take to serve after a start, on a machine that runs other tests at the same time.
 const SERVES: Duration = Duration::from_secs(10);
@@ -69,7 +69,13 @@ async fn applies(lbex: &Lbex, action: &str) -> Result<f64> {
 
 /// It serves at once what it served before; when the source is back, changes arrive, and connections stay. What does not differ
 /// makes no reload.
+///
+/// Alone, as all tests here: while its LBEX is away, another's could take the port where NGINX asks for endpoints.
 async fn serves_without_its_source(nginx: Nginx) -> Result<()> {
+    alone(|| serves_meanwhile(nginx)).await
+}
+
+async fn serves_meanwhile(nginx: Nginx) -> Result<()> {
     let (ports, servers) = (free_ports(2)?, servers(2)?);
     let (web, slice) = (pods("web", ports[0]), pods_slice("web", &servers));
     let mut world = World::start(nginx, [&web as _, &slice as _]).await?;
@@ -124,6 +130,10 @@ async fn serves_without_its_source(nginx: Nginx) -> Result<()> {
 
 /// The lists differ from the last good state: only that is changed, and who is connected stays connected.
 async fn catches_up(nginx: Nginx) -> Result<()> {
+    alone(|| changes_what_differs(nginx)).await
+}
+
+async fn changes_what_differs(nginx: Nginx) -> Result<()> {
     let (ports, servers) = (free_ports(3)?, servers(1)?);
     let object = |name: &str, port: u16| (pods(name, port), pods_slice(name, &servers));
     let (kept, gone, new) = (object("kept", ports[0]), object("gone", ports[1]), object("new", ports[2]));
@@ -150,6 +160,10 @@ async fn catches_up(nginx: Nginx) -> Result<()> {
 /// the last good ones. One that goes on as it was is not told anything older than what it has.
 #[tokio::test]
 async fn an_nginx_that_was_restarted_meanwhile_gets_the_last_good_endpoints() -> Result<()> {
+    alone(gets_the_last_good_endpoints).await
+}
+
+async fn gets_the_last_good_endpoints() -> Result<()> {
     let (port, servers) = (free_ports(1)?[0], servers(2)?);
     let (web, slice) = (pods("web", port), pods_slice("web", &servers));
     let mut world = World::start(Nginx::Embedded, [&web as _, &slice as _]).await?;
@@ -196,6 +210,10 @@ async fn an_nginx_that_was_restarted_meanwhile_gets_the_last_good_endpoints() ->
 /// What cannot be used is told and set aside; without a source LBEX then ends, with one it goes on as if nothing had been saved.
 #[tokio::test]
 async fn a_state_that_is_damaged_is_set_aside() -> Result<()> {
+    alone(is_set_aside).await
+}
+
+async fn is_set_aside() -> Result<()> {
     let (port, servers) = (free_ports(1)?[0], servers(1)?);
     let mut world = World::start(Nginx::Embedded, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
     saved(&world.lbex, &["web"]).await?;
@@ -224,6 +242,10 @@ async fn a_state_that_is_damaged_is_set_aside() -> Result<()> {
 /// serves all but that port.
 #[tokio::test]
 async fn a_state_of_other_settings_is_not_served() -> Result<()> {
+    alone(is_not_served).await
+}
+
+async fn is_not_served() -> Result<()> {
     let (ports, servers) = (free_ports(2)?, servers(1)?);
     let scratch = Scratch::for_nginx("reboot")?;
     let manifests = Manifests::new()?;
