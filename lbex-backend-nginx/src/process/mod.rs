@@ -201,9 +201,12 @@ impl Nginx {
         let deadline = begin + limit;
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
         let since = self.log.position();
-        send(master.id, Signal::SIGHUP)?;
+        let layout = self.layout.clone();
         let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<Vec<_>>();
-        let mut awaited = Awaited { master: master.id, old_workers: ids(&master.workers), generation, since, deadline };
+        let old_workers = proc::blocking(move || workers_of(master.id, &layout)).await;
+        let old_workers = old_workers.unwrap_or_else(|| ids(&master.workers));
+        send(master.id, Signal::SIGHUP)?;
+        let mut awaited = Awaited { master: master.id, old_workers, generation, since, deadline };
         let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
         if master.older_workers.iter().all(|worker| worker.shutting_down) {
             return Ok(confirmed);
@@ -235,6 +238,13 @@ fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
         Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
         Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),
     }
+}
+
+/// The workers of a master, also one that was started so lately that it still has its master's title; `None` where the kernel does
+/// not tell a process's children.
+fn workers_of(master: ProcessId, layout: &Layout) -> Option<Vec<ProcessId>> {
+    let workers = proc::children(master.pid)?.into_iter().filter_map(|pid| proc::nginx_process(pid, layout));
+    Some(workers.map(|process| process.id).collect())
 }
 
 fn glance(layout: &Layout) -> Option<Glance> {
