@@ -59,16 +59,14 @@ pub async fn serving_generation(socket: &Path) -> Result<Option<String>, Confirm
     let ask = async {
         let stream = match UnixStream::connect(socket).await {
             Ok(stream) => stream,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
+            Err(e) if is_nobody(&e) => return Ok(None),
             Err(e) => return Err(e),
         };
         let mut answer = Vec::new();
         match stream.take(LONGEST).read_to_end(&mut answer).await {
             Ok(_) => Ok(Some(answer)),
-            // The worker that had the connection in its queue ended: as good as not listening.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            // The worker that had the connection in its queue ended.
+            Err(e) if is_nobody(&e) => Ok(None),
             Err(e) => Err(e),
         }
     };
@@ -84,6 +82,12 @@ pub async fn serving_generation(socket: &Path) -> Result<Option<String>, Confirm
         return Ok(Some(text));
     }
     Err(ConfirmError::Strange { socket: named(), text })
+}
+
+/// Whether an error says that nothing listens, or that what did has ended just now.
+fn is_nobody(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
 }
 
 /// What [`await_generation`] waits for.
