@@ -56,6 +56,11 @@ impl Choice {
         self.parts.values().fold(Demand::default(), |sum, part| sum + demand(part))
     }
 
+    /// How many upstreams it has.
+    pub(super) fn upstreams(&self) -> u64 {
+        self.parts.values().map(|part| u64::from(part.upstreams)).sum()
+    }
+
     /// The Service and file that listen on `claim`; for a UDP socket too if there is no such TCP one.
     pub(super) fn owner(&self, claim: Claim) -> Option<(&ServiceKey, &Arc<Part>, Claim)> {
         let udp = Claim { transport: Transport::Udp, ..claim };

@@ -88,7 +88,8 @@ impl LiveService {
     }
 }
 
-fn count(config: &ServiceConfig) -> u64 {
+/// How many servers a Service has as addresses.
+pub(super) fn count(config: &ServiceConfig) -> u64 {
     let servers = config.listeners.iter().map(|listener| match &listener.upstream.servers {
         Servers::Addresses(servers) => servers.len() as u64,
         Servers::Dns { .. } => 0,

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
-use lbex_core::desired::{DesiredState, Servers};
+use lbex_core::desired::DesiredState;
 use tokio::sync::Mutex;
 
 use super::NginxBackend;
 use super::choose::demand;
-use super::live::Pusher;
+use super::live::{Pusher, count};
 use super::observe::Seen;
 use super::state::State;
 use crate::binary::{BinaryError, Candidate, NginxBinary, NginxChoice, Origin, find};
@@ -252,13 +252,10 @@ pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BT
         resolver: dialect.push.map(|_| usual_address()),
     };
     let upstreams = parts.iter().map(|part| u64::from(part.upstreams)).sum();
-    let servers = desired.listeners().map(|(_, listener)| match &listener.upstream.servers {
-        Servers::Addresses(servers) => servers.len() as u64,
-        Servers::Dns { .. } => 0,
-    });
+    let servers = desired.services.values().map(|config| count(config)).sum();
     let zone = match dialect.push {
-        Some(_) => Room::new(None, upstreams, servers.sum()).kib,
-        None => zone_size(upstreams, servers.sum()),
+        Some(_) => Room::new(None, upstreams, servers).kib,
+        None => zone_size(upstreams, servers),
     };
     let main = MainFile::render(&templates, &input, &limits(total, &host), zone, &parts)?;
     files.insert("conf/nginx.conf".to_owned(), main.text);

@@ -127,10 +127,9 @@ impl NginxBackend {
 
     /// The size of the zone of a choice, in KiB.
     fn zone(&self, state: &State, choice: &Choice) -> u64 {
-        let upstreams = choice.parts.values().map(|part| u64::from(part.upstreams)).sum();
         match &self.pusher {
-            Some(pusher) => pusher.room(state.zone, upstreams).kib,
-            None => zone_size(upstreams, choice.parts.values().map(|part| u64::from(part.servers)).sum()),
+            Some(pusher) => pusher.room(state.zone, choice.upstreams()).kib,
+            None => zone_size(choice.upstreams(), choice.parts.values().map(|part| u64::from(part.servers)).sum()),
         }
     }
 
@@ -304,8 +303,7 @@ impl NginxBackend {
         state.zone = MainFile::zone_in(&main.text);
         self.served(main);
         if let Some(pusher) = &self.pusher {
-            let upstreams = choice.parts.values().map(|part| u64::from(part.upstreams)).sum();
-            let room = pusher.room(state.zone, upstreams).servers();
+            let room = pusher.room(state.zone, choice.upstreams()).servers();
             pusher.confirmed(&choice.parts, |key| state.wanted.contains_key(key), generation, room);
         }
         let (files, text) = (self.files.clone(), main.text.clone());

@@ -119,11 +119,6 @@ impl Responder {
         self.address
     }
 
-    /// Whether its thread lives.
-    pub fn is_alive(&self) -> bool {
-        self.running.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
-    }
-
     /// The addresses of a Service's servers as of a generation of the desired state; those of an earlier one than is known change
     /// nothing. What NGINX waits for is sent before this returns. `waiter` is told when NGINX has applied it.
     pub fn set(

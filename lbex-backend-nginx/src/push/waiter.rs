@@ -61,7 +61,7 @@ impl Waiter {
     }
 
     /// Returns when none is left.
-    pub async fn all_done(&self) {
+    async fn all_done(&self) {
         while self.left() > 0 {
             self.done.notified().await;
         }
