@@ -1,6 +1,7 @@
 //! From an endpoint's change to the first connection that the new endpoint answers, with 100 and 1,000 Services: LBEX on manifest
 //! files (from before the file is written), LBEX on a real API server (from before the request that writes the change), and beside
-//! them NGINX alone with the same configuration, edited by hand and told SIGHUP. Every change is one reload.
+//! them NGINX alone with the same configuration, edited by hand and told SIGHUP. Every change is one reload
+//! (`--endpoint-updates reload`; changes that are pushed are measured by `push`).
 //!
 //! The three take turns, change by change. A client connects again and again, half a millisecond after each answer, which is what
 //! the figures are good for. Changes are further apart than `--reload-interval`, here 100 ms.

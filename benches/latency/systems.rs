@@ -149,7 +149,7 @@ fn cluster(services: usize, listener: u16, node_port: u16) -> Result<Vec<Box<dyn
 
 async fn start(source: impl IntoIterator<Item = &str>) -> Result<Lbex> {
     let builder = Lbex::builder(crate::common::lbex()).args(source);
-    builder.args(["--listen-address=127.0.0.1", RELOAD_INTERVAL]).start().await
+    builder.args(["--listen-address=127.0.0.1", "--endpoint-updates=reload", RELOAD_INTERVAL]).start().await
 }
 
 fn path(path: &Path) -> Result<&str> {

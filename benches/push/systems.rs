@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lbex_test_harness::lbex::Lbex;
 use lbex_test_harness::nginx::Nginx;
+use lbex_test_harness::wait::eventually;
 
 use super::cluster::Cluster;
 use super::measure;
 use super::prober::Prober;
-use crate::common::proxy::local;
+use crate::common::proxy::{PATIENCE, local};
 
 /// How endpoint changes reach NGINX.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +59,14 @@ impl System {
         let prober = Prober::start(local(cluster.listener))?;
         measure::seen(&prober, 0).await.with_context(|| lbex.log_tail())?;
         prober.finish()?;
+        if *self != Self::Reloaded {
+            // NGINX begins with addresses, and is then told to ask for them: what is measured comes after that.
+            let asks = async || {
+                ensure!(reloads(&lbex).await? > 0.0, "NGINX still has the addresses it began with");
+                Ok(())
+            };
+            eventually("NGINX asks for its servers", PATIENCE, asks).await.with_context(|| lbex.log_tail())?;
+        }
         Ok(lbex)
     }
 }

@@ -113,7 +113,8 @@ struct Entry {
 struct Service {
     /// The desired state that the addresses are of; `None`: only asked for so far.
     generation: Option<u64>,
-    entries: BTreeMap<ServerGroup, Entry>,
+    /// Boxed: a map of one entry has room for eleven.
+    entries: BTreeMap<ServerGroup, Box<Entry>>,
 }
 
 /// All names.
@@ -174,6 +175,8 @@ impl Entry {
                 let oldest = oldest.map_or(0, |(index, _)| index);
                 self.askers.remove(oldest);
             }
+            // Nearly always one: a vector that grows by itself begins with four.
+            self.askers.reserve_exact(1);
             self.askers.push(Asker::new(from, now));
             self.askers.len() - 1
         });
@@ -229,7 +232,7 @@ impl Table {
         }
         self.version = version;
         for group in groups.keys() {
-            entry.entries.entry(*group).or_insert_with(|| Entry::new(Current::new(&[], version)));
+            entry.entries.entry(*group).or_insert_with(|| Box::new(Entry::new(Current::new(&[], version))));
         }
         let mut touched = Vec::new();
         for (group, entry) in &mut entry.entries {
@@ -253,7 +256,7 @@ impl Table {
         let (kept, gone) =
             std::mem::take(&mut known.entries).into_iter().partition(|(group, _)| groups.contains(group));
         known.entries = kept;
-        let gone: BTreeMap<ServerGroup, Entry> = gone;
+        let gone: BTreeMap<ServerGroup, Box<Entry>> = gone;
         gone.into_values().flat_map(|entry| entry.waiters).for_each(|(waiter, _)| waiter.one_done());
     }
 
@@ -369,7 +372,7 @@ impl Table {
     /// Whether NGINX has applied what is true of a Service's names that it asks for.
     pub fn is_current(&self, service: &ServiceKey) -> bool {
         let entries = self.services.get(service).into_iter().flat_map(|known| known.entries.values());
-        entries.filter(|entry| entry.asked).all(Entry::is_current)
+        entries.filter(|entry| entry.asked).all(|entry| entry.is_current())
     }
 
     /// Whether NGINX has asked for a name.
@@ -415,7 +418,7 @@ impl Table {
     pub fn behind<'a>(&self, names: impl IntoIterator<Item = &'a ServerName>) -> Vec<ServerName> {
         let behind = |name: &&ServerName| {
             let entry = self.services.get(&name.service).and_then(|known| known.entries.get(&name.group));
-            !entry.is_some_and(Entry::is_current)
+            !entry.is_some_and(|entry| entry.is_current())
         };
         names.into_iter().filter(behind).cloned().collect()
     }
@@ -448,9 +451,9 @@ impl Table {
             self.unknown += usize::from(unknown);
             self.version += 1;
             let nothing = current(&[], name.group.protocol, self.pace.immediate, self.version);
-            service.entries.insert(name.group, Entry::new(nothing));
+            service.entries.insert(name.group, Box::new(Entry::new(nothing)));
         }
-        service.entries.get_mut(&name.group)
+        service.entries.get_mut(&name.group).map(Box::as_mut)
     }
 
     /// Whether NGINX's socket has room for one more answer.
@@ -468,7 +471,7 @@ impl Table {
             return;
         };
         let Some(entry) = service.entries.get_mut(&name.group) else { return };
-        let Entry { current, askers, queued, .. } = entry;
+        let Entry { current, askers, queued, .. } = entry.as_mut();
         for asker in askers {
             for reply in asker.due(current, now) {
                 if self.on_the_way.len() >= self.pace.burst {

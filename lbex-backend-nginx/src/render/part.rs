@@ -131,6 +131,7 @@ impl Part {
                 _ => line.hash(&mut rest),
             }
         }
+        part.claims.shrink_to_fit();
         part.rest = rest.finish();
         part
     }
