@@ -125,15 +125,15 @@ pub(super) type Edit = fn(&ServiceKey, &str) -> String;
 /// LBEX's memory.
 const AT_A_TIME: usize = 256;
 
-struct Rendered {
-    key: ServiceKey,
+pub(super) struct Rendered {
+    pub(super) key: ServiceKey,
     created: Option<i64>,
     text: String,
-    part: Part,
+    pub(super) part: Part,
 }
 
 /// A Service to be rendered, and how.
-type Order = (Arc<ServiceConfig>, Write, BTreeSet<ServerGroup>);
+pub(super) type Order = (Arc<ServiceConfig>, Write, BTreeSet<ServerGroup>);
 
 impl NginxBackend {
     /// Renders the Services that changed, and writes their files; all of them where `delta` does not begin at what is known.
@@ -194,7 +194,8 @@ impl NginxBackend {
         Ok(())
     }
 
-    async fn render_and_write(&self, orders: Vec<Order>) -> Result<Vec<Rendered>, BackendError> {
+    /// Renders Services and writes their files, many at a time: each flush waits for the disk.
+    pub(super) async fn render_and_write(&self, orders: Vec<Order>) -> Result<Vec<Rendered>, BackendError> {
         let (templates, dialect, files) = (self.templates.clone(), self.input.dialect, self.files.clone());
         #[cfg(test)]
         let edit = *self.edit.lock().expect("not poisoned");

@@ -15,8 +15,7 @@ use super::put::Running;
 use super::refuse::retry;
 use super::state::State;
 use crate::limits::Host;
-use crate::process::proc;
-use crate::render::{Claim, Form, MainFile, Part, ServiceFileName, Write, render_service_as};
+use crate::render::{Claim, MainFile, Part, Write};
 
 /// A main file that goes before another.
 pub(super) struct Warm {
@@ -38,31 +37,17 @@ impl NginxBackend {
         let known = running.filter(|running| !running.begins_anew());
         let cold = choice.parts.iter().filter(|(key, part)| is_cold(key, part, running, known));
         let services: BTreeMap<_, _> = cold.map(|(key, part)| (key.clone(), part.clone())).collect();
-        let configs = services.iter().filter_map(|(key, part)| Some((pusher.config(key)?, part.clone())));
-        let configs: Vec<_> = configs.collect();
-        if configs.is_empty() {
+        let order = |(key, part): (_, &Arc<Part>)| Some((pusher.config(key)?, Write::Both, part.groups.clone()));
+        let orders: Vec<_> = services.iter().filter_map(order).collect();
+        if orders.is_empty() {
             return Ok(None);
         }
-        let (templates, dialect, files) = (self.templates.clone(), self.input.dialect, self.files.clone());
-        let parts = proc::blocking(move || {
-            let mut parts = BTreeMap::new();
-            for (config, part) in configs {
-                let form = Form { write: Write::Both, known: &part.groups };
-                let text = render_service_as(&templates, &config, dialect, form)
-                    .map_err(|error| BackendError::Permanent(error.to_string()))?;
-                let file = ServiceFileName::of(&config.service, &text);
-                files.write_services([(&file, text.as_str())]).map_err(retry)?;
-                parts.insert(config.service.clone(), Arc::new(Part::read(file, &text)));
-            }
-            Ok(parts)
-        });
+        let rendered = self.render_and_write(orders).await?;
+        let parts = rendered.into_iter().map(|rendered| (rendered.key, Arc::new(rendered.part)));
         let mut before = choice.clone();
         // One that is served as it last was may have other listeners than its servers are for.
         before.parts.extend(
-            parts
-                .await?
-                .into_iter()
-                .filter(|(key, part)| choice.parts.get(key).is_some_and(|chosen| chosen.claims == part.claims)),
+            parts.filter(|(key, part)| choice.parts.get(key).is_some_and(|chosen| chosen.claims == part.claims)),
         );
         let main = self.main_file(state, &before, host)?;
         match self.check_text(&main.text, patience::check(&before)).await.map_err(retry)? {
