@@ -152,12 +152,13 @@ impl Pusher {
     pub(super) fn open(
         dialect: PushDialect,
         wanted: Option<SocketAddr>,
+        spread: u64,
         users: Vec<u32>,
         kept: PathBuf,
         keeper: Option<Arc<dyn SocketKeeper>>,
     ) -> io::Result<Self> {
         let pace = Pace::new(dialect.immediate);
-        let responder = Responder::open(&ResponderOptions { wanted, pace, users, kept: Some(kept), keeper })?;
+        let responder = Responder::open(&ResponderOptions { wanted, spread, pace, users, kept: Some(kept), keeper })?;
         Ok(Self { responder: Arc::new(responder), immediate: dialect.immediate, live: Mutex::default() })
     }
 

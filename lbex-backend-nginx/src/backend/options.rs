@@ -1,7 +1,8 @@
 //! Opens the backend, and renders without one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
@@ -164,7 +165,7 @@ async fn open_pusher(
         stored.inspect_err(|error| tracing::warn!(%error, "it is not known where a running NGINX asks for endpoints"));
     let wanted = stored.ok().flatten().and_then(|stored| MainFile::resolver_in(&stored.text));
     let keeper = options.socket_keeper.clone();
-    match Pusher::open(push, wanted, worker_users(), layout.questions(), keeper) {
+    match Pusher::open(push, wanted, spread(layout.root()), worker_users(), layout.questions(), keeper) {
         Ok(pusher) => {
             let when = if push.immediate { "at once" } else { "within a second" };
             tracing::info!("endpoint changes reach NGINX {when}, without a reload (it asks {})", pusher.address());
@@ -176,6 +177,13 @@ async fn open_pusher(
             Ok((dialect, None))
         }
     }
+}
+
+/// A number that is most likely another one for another prefix.
+fn spread(prefix: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    prefix.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Users that NGINX's workers run as: the one in its configuration, or this one.
@@ -249,7 +257,7 @@ pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BT
         worker_shutdown_timeout: options.worker_shutdown_timeout,
         generation_socket: Layout::new(&options.prefix).generation_socket(),
         dialect,
-        resolver: dialect.push.map(|_| usual_address()),
+        resolver: dialect.push.map(|_| usual_address(spread(&options.prefix))),
     };
     let upstreams = parts.iter().map(|part| u64::from(part.upstreams)).sum();
     let servers = desired.services.values().map(|config| count(config)).sum();

@@ -46,6 +46,9 @@ use wire::LONGEST_UDP;
 pub struct ResponderOptions {
     /// Where a running NGINX asks; another port is taken where that is not to be had. `None`: any.
     pub wanted: Option<SocketAddr>,
+    /// Where the search for a port below 1024 begins; any number. LBEXes of one host should differ in it: else one takes the port
+    /// of another that is away for a moment.
+    pub spread: u64,
     /// How NGINX behaves.
     pub pace: Pace,
     /// Users that NGINX's workers may run as: nobody else is answered.
@@ -196,7 +199,7 @@ impl Responder {
 
 fn open_sockets(options: &ResponderOptions) -> io::Result<socket::Sockets> {
     let keeper = options.keeper.as_ref();
-    let sockets = socket::bind(options.wanted, keeper.and_then(|keeper| keeper.take()))?;
+    let sockets = socket::bind(options.wanted, keeper.and_then(|keeper| keeper.take()), options.spread)?;
     if sockets.left {
         tracing::info!("NGINX's questions for endpoints were kept at {} while LBEX was away", sockets.address);
     } else if let Some(Err(error)) = keeper.map(|keeper| keeper.keep(&sockets.udp, &sockets.tcp)) {

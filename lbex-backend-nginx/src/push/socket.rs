@@ -17,9 +17,17 @@ const AS_ROOT: RangeInclusive<u16> = 324..=343;
 /// each, which count for some 800 bytes each.
 const ROOM: usize = 8 << 20;
 
-/// Where NGINX asks if nothing is in the way: what `lbex render` writes.
-pub fn usual_address() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, *AS_ROOT.end()))
+/// Where NGINX asks, as root, if nothing is in the way: what `lbex render` writes. `spread` is that of [`ResponderOptions`].
+///
+/// [`ResponderOptions`]: super::ResponderOptions
+pub fn usual_address(spread: u64) -> SocketAddr {
+    let port = AS_ROOT.rev().nth(first_tried(spread)).unwrap_or(*AS_ROOT.end());
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The index of the port that is tried first.
+fn first_tried(spread: u64) -> usize {
+    usize::try_from(spread % AS_ROOT.len() as u64).unwrap_or_default()
 }
 
 /// The two sockets.
@@ -34,8 +42,9 @@ pub(super) struct Sockets {
 
 /// Takes what an earlier LBEX left, where it is of use. Else binds `wanted`, where NGINX asks already; where that is taken, or there
 /// is none, another port. Neither SO_REUSEADDR nor SO_REUSEPORT is set on the UDP socket: with one of them somebody else could bind
-/// beside it.
-pub(super) fn bind(wanted: Option<SocketAddr>, left: Option<LeftSockets>) -> io::Result<Sockets> {
+/// beside it. `spread` says with which port the search begins: LBEXes of one host that differ in it do not take one another's port
+/// while its owner is away.
+pub(super) fn bind(wanted: Option<SocketAddr>, left: Option<LeftSockets>, spread: u64) -> io::Result<Sockets> {
     let wanted = wanted.filter(|address| address.ip().is_loopback());
     if let Some(left) = left {
         match adopt(left, wanted) {
@@ -54,7 +63,12 @@ pub(super) fn bind(wanted: Option<SocketAddr>, left: Option<LeftSockets>) -> io:
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for ip in loopback {
-        let fixed = AS_ROOT.rev().filter(|_| nix::unistd::geteuid().is_root());
+        let fixed = AS_ROOT
+            .rev()
+            .cycle()
+            .skip(first_tried(spread))
+            .take(AS_ROOT.len())
+            .filter(|_| nix::unistd::geteuid().is_root());
         for port in fixed.chain([0, 0, 0]) {
             match bind_both(SocketAddr::new(ip, port)) {
                 Ok(sockets) => return Ok(sockets),
@@ -115,18 +129,31 @@ mod tests {
 
     #[test]
     fn the_wanted_port_is_taken_again_and_another_where_somebody_has_it() {
-        let first = bind(None, None).expect("bound");
+        let first = bind(None, None, 0).expect("bound");
         assert!(first.address.ip().is_loopback());
-        let second = bind(Some(first.address), None).expect("bound");
+        let second = bind(Some(first.address), None, 0).expect("bound");
         assert_ne!(first.address, second.address);
         let address = first.address;
         drop(first);
-        assert_eq!(bind(Some(address), None).expect("bound").address, address);
+        assert_eq!(bind(Some(address), None, 0).expect("bound").address, address);
+    }
+
+    #[test]
+    fn the_search_begins_elsewhere_for_another_prefix_and_tries_every_port_once() {
+        let from = |spread| AS_ROOT.rev().cycle().skip(first_tried(spread)).take(AS_ROOT.len());
+        for spread in [0, 1, 19, 20, u64::MAX] {
+            assert_eq!(from(spread).next(), Some(usual_address(spread).port()));
+            let mut ports: Vec<u16> = from(spread).collect();
+            ports.sort_unstable();
+            assert_eq!(ports, AS_ROOT.collect::<Vec<_>>(), "{spread}");
+        }
+        assert_ne!(usual_address(0), usual_address(1));
+        assert_eq!(usual_address(0), usual_address(20));
     }
 
     #[test]
     fn nobody_can_bind_beside_it() {
-        let sockets = bind(None, None).expect("bound");
+        let sockets = bind(None, None, 0).expect("bound");
         let other = socket2::Socket::new(socket2::Domain::for_address(sockets.address), socket2::Type::DGRAM, None)
             .expect("a socket");
         other.set_reuse_address(true).expect("set");
@@ -136,7 +163,7 @@ mod tests {
 
     #[test]
     fn no_address_but_loopback_is_taken() {
-        let sockets = bind(Some("0.0.0.0:0".parse().expect("an address")), None).expect("bound");
+        let sockets = bind(Some("0.0.0.0:0".parse().expect("an address")), None, 0).expect("bound");
         assert!(sockets.address.ip().is_loopback());
     }
 
@@ -146,28 +173,28 @@ mod tests {
 
     #[test]
     fn what_an_earlier_lbex_left_is_used_where_nginx_asks() {
-        let Sockets { udp, tcp, address, .. } = bind(None, None).expect("bound");
+        let Sockets { udp, tcp, address, .. } = bind(None, None, 0).expect("bound");
         for wanted in [None, Some(address)] {
-            let sockets = bind(wanted, Some(left(&udp, &tcp))).expect("adopted");
+            let sockets = bind(wanted, Some(left(&udp, &tcp)), 0).expect("adopted");
             assert_eq!((sockets.left, sockets.address), (true, address), "{wanted:?}");
         }
-        let free = bind(None, None).expect("bound").address;
-        let sockets = bind(Some(free), Some(left(&udp, &tcp))).expect("bound");
+        let free = bind(None, None, 0).expect("bound").address;
+        let sockets = bind(Some(free), Some(left(&udp, &tcp)), 0).expect("bound");
         assert_eq!((sockets.left, sockets.address), (false, free));
     }
 
     #[test]
     fn what_lbex_would_not_have_bound_is_not_used() {
-        let Sockets { udp, tcp, .. } = bind(None, None).expect("bound");
-        let other = bind(None, None).expect("bound");
+        let Sockets { udp, tcp, .. } = bind(None, None, 0).expect("bound");
+        let other = bind(None, None, 0).expect("bound");
         let everywhere = (0..50).find_map(|_| bind_both(SocketAddr::from(([0; 4], 0))).ok()).expect("bound");
-        let connected = bind(None, None).expect("bound");
+        let connected = bind(None, None, 0).expect("bound");
         connected.udp.connect(other.address).expect("connected");
         let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        let Sockets { udp: asked, tcp: listens, address, .. } = bind(None, None).expect("bound");
+        let Sockets { udp: asked, tcp: listens, address, .. } = bind(None, None, 0).expect("bound");
         drop(listens);
         silent.bind(&address.into()).expect("bound");
-        let shared = bind(None, None).expect("bound");
+        let shared = bind(None, None, 0).expect("bound");
         setsockopt(&shared.udp, sockopt::ReusePort, &true).expect("set");
         for (why, udp, tcp) in [
             ("one port", &udp, &other.tcp),
@@ -179,7 +206,7 @@ mod tests {
         ] {
             let error = adopt(left(udp, tcp), None).map(|sockets| sockets.address).expect_err(why);
             assert!(error.to_string().contains(why), "{why}: {error}");
-            assert!(!bind(None, Some(left(udp, tcp))).expect("bound").left, "{why}");
+            assert!(!bind(None, Some(left(udp, tcp)), 0).expect("bound").left, "{why}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn me() -> u32 {
 }
 
 pub(crate) fn options() -> ResponderOptions {
-    ResponderOptions { wanted: None, pace: Pace::new(true), users: vec![me()], kept: None, keeper: None }
+    ResponderOptions { wanted: None, spread: 0, pace: Pace::new(true), users: vec![me()], kept: None, keeper: None }
 }
 
 pub(crate) fn service(number: usize) -> ServiceKey {
