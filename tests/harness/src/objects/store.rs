@@ -71,24 +71,23 @@ impl Objects {
         Ok(())
     }
 
-    /// Makes an object, or replaces the one that is there, of a Node its status too.
+    /// Makes an object, or replaces the one that is there, of a Node its status too. Where a controller changes it between
+    /// reading and replacing, it is read again.
     pub async fn put(&self, object: &dyn Object) -> Result<()> {
-        let (api, name, mut new) = self.parse(object)?;
-        let Some(old) = api.get_opt(&new.name_any()).await.with_context(|| format!("failed to get {name}"))? else {
-            return self.create(object).await.map(drop);
-        };
-        new.metadata.resource_version = old.metadata.resource_version;
-        // An API server never changes a ClusterIP; without the old one it would refuse.
-        if new.types.as_ref().is_some_and(|types| types.kind == "Service") {
-            for field in ["clusterIP", "clusterIPs"] {
-                if new.data["spec"].get(field).is_none() && old.data["spec"].get(field).is_some() {
-                    new.data["spec"][field] = old.data["spec"][field].clone();
+        let (api, name, new) = self.parse(object)?;
+        for tries_left in (0..20).rev() {
+            let Some(old) = api.get_opt(&new.name_any()).await.with_context(|| format!("failed to get {name}"))? else {
+                return self.create(object).await.map(drop);
+            };
+            let new = in_place_of(&old, new.clone());
+            match api.replace(&new.name_any(), &PostParams::default(), &new).await {
+                Err(kube::Error::Api(refusal)) if refusal.code == 409 && tries_left > 0 => {}
+                done => {
+                    done.with_context(|| format!("failed to replace {name}"))?;
+                    break;
                 }
             }
         }
-        api.replace(&new.name_any(), &PostParams::default(), &new)
-            .await
-            .with_context(|| format!("failed to replace {name}"))?;
         match new.data.get("status") {
             None => Ok(()),
             Some(status) => {
@@ -165,4 +164,17 @@ impl Objects {
             Api::namespaced_with(self.client.clone(), namespace.unwrap_or(&self.namespace), &resource)
         }
     }
+}
+
+/// `new` with what an API server wants to see of `old`: its version, and ClusterIPs, which never change.
+fn in_place_of(old: &DynamicObject, mut new: DynamicObject) -> DynamicObject {
+    new.metadata.resource_version.clone_from(&old.metadata.resource_version);
+    if new.types.as_ref().is_some_and(|types| types.kind == "Service") {
+        for field in ["clusterIP", "clusterIPs"] {
+            if new.data["spec"].get(field).is_none() && old.data["spec"].get(field).is_some() {
+                new.data["spec"][field] = old.data["spec"][field].clone();
+            }
+        }
+    }
+    new
 }
