@@ -1,5 +1,6 @@
 //! Who has which listener port (contract section 5): the oldest claim, always.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Protocol;
@@ -28,40 +29,75 @@ impl Claim {
 /// The first two in line for a port.
 pub(crate) type Front = [Option<Claim>; 2];
 
+/// The claims on one port: nearly always one.
+#[derive(Debug)]
+struct Line {
+    first: Claim,
+    others: BTreeSet<Claim>,
+}
+
+impl Line {
+    fn insert(&mut self, mut claim: Claim) {
+        if claim < self.first {
+            std::mem::swap(&mut claim, &mut self.first);
+        }
+        if claim != self.first {
+            self.others.insert(claim);
+        }
+    }
+
+    /// Answers whether no claim is left.
+    fn remove(&mut self, claim: &Claim) -> bool {
+        if self.first != *claim {
+            self.others.remove(claim);
+            return false;
+        }
+        match self.others.pop_first() {
+            Some(next) => self.first = next,
+            None => return true,
+        }
+        false
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Claim> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
 /// All claims.
 #[derive(Debug, Default)]
 pub(crate) struct PortTable {
-    claims: BTreeMap<PortKey, BTreeSet<Claim>>,
+    lines: BTreeMap<PortKey, Line>,
 }
 
 impl PortTable {
     pub(crate) fn insert(&mut self, port: PortKey, claim: Claim) {
-        self.claims.entry(port).or_default().insert(claim);
+        match self.lines.entry(port) {
+            Entry::Vacant(vacant) => drop(vacant.insert(Line { first: claim, others: BTreeSet::new() })),
+            Entry::Occupied(mut line) => line.get_mut().insert(claim),
+        }
     }
 
     pub(crate) fn remove(&mut self, port: PortKey, claim: &Claim) {
-        if let Some(claims) = self.claims.get_mut(&port) {
-            claims.remove(claim);
-            if claims.is_empty() {
-                self.claims.remove(&port);
-            }
+        if self.lines.get_mut(&port).is_some_and(|line| line.remove(claim)) {
+            self.lines.remove(&port);
         }
     }
 
     /// The holder and the next in line.
     pub(crate) fn front(&self, port: PortKey) -> Front {
-        let mut claims = self.claims.get(&port).into_iter().flatten().cloned();
+        let mut claims = self.lines.get(&port).into_iter().flat_map(Line::iter).cloned();
         [claims.next(), claims.next()]
     }
 
     /// Whether anyone claims the port.
     pub(crate) fn is_claimed(&self, port: PortKey) -> bool {
-        self.claims.contains_key(&port)
+        self.lines.contains_key(&port)
     }
 
     /// Everyone who claims the port.
     pub(crate) fn claimants(&self, port: PortKey) -> impl Iterator<Item = &ServiceKey> {
-        self.claims.get(&port).into_iter().flatten().map(|claim| &claim.service)
+        self.lines.get(&port).into_iter().flat_map(Line::iter).map(|claim| &claim.service)
     }
 
     /// Where `claim`, which is in the table, stands.

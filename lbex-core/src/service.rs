@@ -118,6 +118,7 @@ pub(crate) fn evaluate(rules: &Rules, cluster: &Snapshot, service: &Service) -> 
     if let Some(resolver) = intent.upstream_type().and_then(|t| rules.resolvers.get(&t)) {
         result.inputs = resolver.inputs(&intent);
     }
+    result.candidates.reserve_exact(intent.ports.len());
     for port in &intent.ports {
         match upstream(rules, cluster, service, &intent, port, &mut result.rejections) {
             Ok(upstream) => {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use litemap::LiteMap;
+
 use crate::addresses::HostAddresses;
 use crate::model::{EndpointList, EndpointListKey, EndpointSubset, EndpointsApi, Node, Service};
 use crate::names::ServiceKey;
@@ -50,13 +52,16 @@ pub struct Touched {
     pub host: BTreeSet<IpAddr>,
 }
 
+/// A Service's endpoint objects: nearly always one.
+type Lists = LiteMap<EndpointListKey, Arc<[EndpointSubset]>>;
+
 /// The cluster as the sources have reported it so far, and what LBEX's own host is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     services: BTreeMap<ServiceKey, Arc<Service>>,
     nodes: BTreeMap<Arc<str>, Node>,
     nodes_ready: usize,
-    lists: BTreeMap<ServiceKey, BTreeMap<EndpointListKey, Arc<[EndpointSubset]>>>,
+    lists: BTreeMap<ServiceKey, Lists>,
     list_owner: BTreeMap<EndpointListKey, ServiceKey>,
     host: HostAddresses,
 }
@@ -203,7 +208,7 @@ impl Snapshot {
             self.remove_list(&key, touched);
             self.list_owner.insert(key.clone(), service.clone());
         }
-        self.lists.entry(service.clone()).or_default().insert(key, subsets);
+        self.lists.entry(service.clone()).or_insert_with(|| Lists::with_capacity(1)).insert(key, subsets);
         touched.endpoints.insert(service);
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
+use litemap::LiteMap;
 
 use super::asker::{Asker, Current, Heard, NO_SERVER, Reply, Versions};
 use super::name::{ServerGroup, ServerName};
@@ -109,12 +110,18 @@ struct Entry {
     queued: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Service {
     /// The desired state that the addresses are of; `None`: only asked for so far.
     generation: Option<u64>,
-    /// Boxed: a map of one entry has room for eleven.
-    entries: BTreeMap<ServerGroup, Box<Entry>>,
+    /// Nearly always one.
+    entries: LiteMap<ServerGroup, Box<Entry>>,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { generation: None, entries: LiteMap::with_capacity(1) }
+    }
 }
 
 /// All names.
@@ -151,6 +158,11 @@ impl Entry {
         self.waiters.push((waiter.clone(), self.current.versions()));
     }
 
+    /// Nobody is to wait for it any more.
+    fn release(&self) {
+        self.waiters.iter().for_each(|(waiter, _)| waiter.one_done());
+    }
+
     fn is_dead(&self) -> bool {
         self.asked && self.askers.is_empty() && self.waiters.is_empty() && self.current.is_empty()
     }
@@ -164,6 +176,9 @@ impl Entry {
             }
             !done
         });
+        if waiters.is_empty() {
+            *waiters = Vec::new();
+        }
     }
 
     fn asker(&mut self, from: SocketAddr, now: Duration) -> &mut Asker {
@@ -235,7 +250,7 @@ impl Table {
             entry.entries.entry(*group).or_insert_with(|| Box::new(Entry::new(Current::new(&[], version))));
         }
         let mut touched = Vec::new();
-        for (group, entry) in &mut entry.entries {
+        for (group, entry) in entry.entries.iter_mut() {
             let addresses = groups.get(group).map_or(&[][..], Vec::as_slice);
             let changed = entry.current.become_(current(addresses, group.protocol, immediate, version));
             if let Some(waiter) = waiter.filter(|_| entry.asked && !entry.is_current()) {
@@ -253,11 +268,13 @@ impl Table {
     /// Forgets a Service's names that are not of these groups: NGINX does not ask for them any more.
     pub fn keep_only(&mut self, service: &ServiceKey, groups: &BTreeSet<ServerGroup>) {
         let Some(known) = self.services.get_mut(service).filter(|known| known.generation.is_some()) else { return };
-        let (kept, gone) =
-            std::mem::take(&mut known.entries).into_iter().partition(|(group, _)| groups.contains(group));
-        known.entries = kept;
-        let gone: BTreeMap<ServerGroup, Box<Entry>> = gone;
-        gone.into_values().flat_map(|entry| entry.waiters).for_each(|(waiter, _)| waiter.one_done());
+        known.entries.retain(|group, entry| {
+            let keep = groups.contains(group);
+            if !keep {
+                entry.release();
+            }
+            keep
+        });
     }
 
     /// Forgets a Service: NGINX does not ask for it any more.
@@ -270,7 +287,7 @@ impl Table {
         if gone.generation.is_none() {
             self.unknown -= gone.entries.len();
         }
-        gone.entries.into_values().flat_map(|entry| entry.waiters).for_each(|(waiter, _)| waiter.one_done());
+        gone.entries.iter().for_each(|(_, entry)| entry.release());
     }
 
     /// A question by UDP.
@@ -341,7 +358,7 @@ impl Table {
     pub fn retire(&mut self, now: Duration, before: Duration, out: &mut Vec<Answer>) {
         let mut retired = Vec::new();
         for (service, known) in &mut self.services {
-            for (group, entry) in &mut known.entries {
+            for (group, entry) in known.entries.iter_mut() {
                 let (mut any, newest) = (false, entry.askers.iter().map(|asker| asker.first).max());
                 // The last one to come is never retired: without it nothing would reach NGINX.
                 for asker in entry.askers.iter_mut().filter(|a| a.first < before && Some(a.first) != newest) {
@@ -363,7 +380,7 @@ impl Table {
 
     /// A resolver is gone, and nobody waits for it any more.
     pub fn leave(&mut self, from: SocketAddr) {
-        for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
+        for (_, entry) in self.services.values_mut().flat_map(|known| known.entries.iter_mut()) {
             entry.askers.retain(|asker| asker.from != from);
             entry.tell_waiters();
         }
@@ -385,7 +402,7 @@ impl Table {
     pub fn open_questions(&self) -> Vec<(SocketAddr, Question)> {
         let mut questions = Vec::new();
         for (service, known) in &self.services {
-            for (group, entry) in &known.entries {
+            for (group, entry) in known.entries.iter() {
                 let name = ServerName { service: service.clone(), group: *group };
                 for asker in entry.askers.iter().filter(|asker| !asker.retired) {
                     let open = asker.open();
@@ -409,7 +426,7 @@ impl Table {
 
     /// Forgets that anybody waits with this waiter.
     pub fn give_up(&mut self, waiter: &Arc<Waiter>) {
-        for entry in self.services.values_mut().flat_map(|known| known.entries.values_mut()) {
+        for (_, entry) in self.services.values_mut().flat_map(|known| known.entries.iter_mut()) {
             entry.waiters.retain(|(other, _)| !Arc::ptr_eq(other, waiter));
         }
     }
@@ -535,7 +552,7 @@ impl Table {
     fn sweep(&mut self, now: Duration, out: &mut Vec<Answer>) {
         let mut long = Vec::new();
         for (service, known) in &mut self.services {
-            for (group, entry) in &mut known.entries {
+            for (group, entry) in known.entries.iter_mut() {
                 entry.askers.retain(|asker| asker.heard + if asker.retired { LONG_GONE } else { GONE } > now);
                 entry.tell_waiters();
                 let waits = |asker: &Asker| asker.open_since().is_some_and(|since| since + REFRESH <= now);
@@ -553,6 +570,9 @@ impl Table {
             *unknown -= if keep { 0 } else { known.entries.len() };
             keep
         });
+        // After thousands of names at once their room is given back.
+        self.checks.shrink_to(2 * self.checks.len());
+        self.queue.shrink_to(2 * self.queue.len());
         long.iter().for_each(|name| self.answer(now, name, out));
     }
 }

@@ -56,6 +56,7 @@ impl Contents {
     pub(super) fn parse(bytes: &[u8], named_json: bool) -> Result<Self, SyntaxError> {
         let mut contents = Self::default();
         parse::documents(bytes, named_json, &mut |document| contents.document(&document))?;
+        contents.objects.shrink_to_fit();
         Ok(contents)
     }
 

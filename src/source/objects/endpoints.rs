@@ -80,8 +80,9 @@ impl EndpointSliceObject {
         let endpoints = self.endpoints.into_iter().enumerate();
         let endpoints =
             endpoints.map(|(n, e)| e.check(family).map_err(|error| error.within(&format!("endpoints[{n}]"))));
-        let subset =
-            EndpointSubset { endpoints: endpoints.collect::<Result<_, _>>()?, ports: ports("ports", self.ports)? };
+        let mut endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
+        endpoints.shrink_to_fit();
+        let subset = EndpointSubset { endpoints, ports: ports("ports", self.ports)? };
         Ok(Some(EndpointList { key, service, subsets: [subset].into() }))
     }
 }
@@ -191,5 +192,7 @@ fn ports(field: &str, wire: Vec<PortEntry>) -> Result<Vec<EndpointPort>, FieldEr
         })();
         Some(checked.map_err(|error: FieldError| error.within(&format!("{field}[{n}]"))))
     };
-    wire.into_iter().enumerate().filter_map(check).collect()
+    let mut ports = wire.into_iter().enumerate().filter_map(check).collect::<Result<Vec<_>, _>>()?;
+    ports.shrink_to_fit();
+    Ok(ports)
 }
