@@ -21,7 +21,7 @@ use crate::limits::{Host, Shortage, limits, wanted_files};
 use crate::process::{
     FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
 };
-use crate::render::{Claim, MainFile, Part, zone_size};
+use crate::render::{Claim, MainFile, MainInput, Part, zone_size};
 
 /// The NGINX that runs.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(super) struct Running {
     pub(super) pids: BTreeSet<i32>,
     /// It runs another binary than LBEX would start.
     other_binary: bool,
+    /// Somebody removed the socket on which it is asked.
+    cut_off: bool,
 }
 
 impl Running {
@@ -94,6 +96,7 @@ impl NginxBackend {
             tracing::warn!(%error, "NGINX runs and does not answer");
             None
         });
+        let cut_off = generation.is_none() && !self.nginx.has_socket();
         let parts = match &generation {
             Some(generation) if state.confirmed.as_ref() == Some(generation) => state.good.clone(),
             Some(generation) => {
@@ -104,7 +107,7 @@ impl NginxBackend {
         let claims = claims(parts.values().map(Arc::as_ref));
         let pids = master.all_workers().map(|worker| worker.id.pid).chain([master.id.pid]).collect();
         let other_binary = master.runs(&self.binary) == Some(false);
-        Running { master, generation, parts, claims, pids, other_binary }
+        Running { master, generation, parts, claims, pids, other_binary, cut_off }
     }
 
     /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
@@ -119,9 +122,19 @@ impl NginxBackend {
 
     /// The main file of a choice.
     pub(super) fn main_file(&self, state: &State, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
+        self.main_file_of(&self.input, state, choice, host)
+    }
+
+    fn main_file_of(
+        &self,
+        input: &MainInput,
+        state: &State,
+        choice: &Choice,
+        host: &Host,
+    ) -> Result<MainFile, BackendError> {
         let limits = limits(choice.demand(), host);
         let parts = || choice.parts.values().map(Arc::as_ref);
-        MainFile::render(&self.templates, &self.input, &limits, self.zone(state, choice), parts())
+        MainFile::render(&self.templates, input, &limits, self.zone(state, choice), parts())
             .map_err(|error| BackendError::Permanent(error.to_string()))
     }
 
@@ -248,6 +261,9 @@ impl NginxBackend {
         running: &Running,
         host: &Host,
     ) -> Result<Action, ProcessError> {
+        if running.cut_off {
+            self.give_socket_back(state, choice, main, running, host).await?;
+        }
         if running.other_binary {
             state.new_workers = Some(Instant::now());
             match self.nginx.upgrade(&self.binary, &main.generation, patience::take_over(choice)).await {
@@ -278,14 +294,42 @@ impl NginxBackend {
         tracing::info!(services = waiting.len(), "addresses change to overlapping ones: reloading twice");
         let mut without = choice.clone();
         without.parts.retain(|key, _| !waiting.contains(key));
-        let between = self.main_file(state, &without, host).map_err(|error| ProcessError::Io {
-            verb: "write",
-            path: self.nginx.layout().main_conf(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
+        let between = self.main_file(state, &without, host).map_err(|error| self.not_written(&error))?;
         self.place(&between).await?;
         self.reload(state, &without, &between, ReloadReason::Listeners).await?;
         self.place(main).await
+    }
+
+    /// NGINX listens on a socket that no path leads to any more, and keeps it over a reload. So it listens on another one in between,
+    /// and then makes this one anew. Clients notice nothing.
+    async fn give_socket_back(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        running: &Running,
+        host: &Host,
+    ) -> Result<(), ProcessError> {
+        tracing::warn!(
+            "the socket on which NGINX is asked what it serves was removed: reloading twice, to have it again"
+        );
+        let socket = self.nginx.layout().spare_socket();
+        let input = MainInput { generation_socket: socket.clone(), ..self.input.clone() };
+        let between = self.main_file_of(&input, state, choice, host).map_err(|error| self.not_written(&error))?;
+        self.nginx.restore_pid_file(running.master.id)?;
+        self.place(&between).await?;
+        state.new_workers = Some(Instant::now());
+        state.reloads.push(ReloadReason::Repair);
+        self.nginx.reload_on(socket, &between.generation, patience::take_over(choice)).await?;
+        self.place(main).await
+    }
+
+    fn not_written(&self, error: &BackendError) -> ProcessError {
+        ProcessError::Io {
+            verb: "write",
+            path: self.nginx.layout().main_conf(),
+            source: std::io::Error::other(error.to_string()),
+        }
     }
 
     /// Remembers what was confirmed, and removes what nothing needs any more.

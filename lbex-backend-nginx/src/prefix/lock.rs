@@ -101,6 +101,15 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether the file that is locked is the one at `path`, and not one that somebody removed.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        self.file.metadata().is_ok_and(|ours| fs::metadata(path).is_ok_and(|there| id(&ours) == id(&there)))
+    }
+}
+
 /// What the holder wrote. A holder that has not written yet, or is of another version, is just not named.
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
