@@ -147,7 +147,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Says what of each list is to be believed from now on (by its index), and has everything listed anew. Scripted only.
+    /// What of each list is there from now on (by its index), and what is not; watches are not told. Scripted only.
     pub(crate) async fn lie(&self, keep: impl Fn(usize) -> bool) -> Result<()> {
         let liar = self.liar()?;
         let _one_at_a_time = self.writing.lock().await;
@@ -157,7 +157,6 @@ impl Cluster {
             let kept = of_kind.enumerate().filter(|(index, _)| keep(*index)).map(|(_, object)| object as &dyn Object);
             liar.set(plural(kind)?, kept);
         }
-        liar.expire();
         Ok(())
     }
 

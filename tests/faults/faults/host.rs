@@ -47,7 +47,11 @@ impl Fault for NoFiles {
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {
-        limit_files(world.lbex().await.pid(), "65536:")
+        let lbex = world.lbex().await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", lbex.pid()))?;
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).context("no limit on files")?;
+        let hard = line.split_ascii_whitespace().nth(4).context("no hard limit")?;
+        limit_files(lbex.pid(), &format!("{hard}:"))
     }
 }
 

@@ -17,11 +17,13 @@ impl Fault for Lie {
     async fn inject(&mut self, world: &World) -> Result<()> {
         // Of three objects two are left out: of some kinds there are few, and half is not most.
         let halved = matches!(self, Self::Halved);
-        world.cluster.lie(|index| halved && index % 3 == 0).await
+        world.cluster.lie(|index| halved && index % 3 == 0).await?;
+        world.cluster.liar()?.expire();
+        Ok(())
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {
-        world.cluster.lie(|_| true).await
+        tell_the_truth(world).await
     }
 }
 
@@ -32,12 +34,14 @@ pub(super) struct AnotherCluster;
 impl Fault for AnotherCluster {
     async fn inject(&mut self, world: &World) -> Result<()> {
         world.cluster.liar()?.set_identity("second");
-        world.cluster.lie(|index| index == 0).await
+        world.cluster.lie(|index| index == 0).await?;
+        world.cluster.liar()?.expire();
+        Ok(())
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {
         world.cluster.liar()?.set_identity("first");
-        world.cluster.lie(|_| true).await
+        tell_the_truth(world).await
     }
 }
 
@@ -55,6 +59,12 @@ impl Fault for OlderBackup {
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {
-        world.cluster.lie(|_| true).await
+        tell_the_truth(world).await
     }
+}
+
+async fn tell_the_truth(world: &World) -> Result<()> {
+    world.cluster.lie(|_| true).await?;
+    world.cluster.liar()?.expire();
+    Ok(())
 }

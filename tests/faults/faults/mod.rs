@@ -100,7 +100,8 @@ faults! {
     disk_full: Any, Prefix, NOTHING => prefix::Full, says ["the configuration could not be applied"];
     disk_read_only: Any, Prefix, NOTHING => prefix::ReadOnly, says ["the configuration could not be applied"];
     prefix_permissions: Any, Prefix, NOTHING => prefix::Permissions, says [];
-    prefix_deleted: Any, Prefix, NOTHING => prefix::Deleted, says [];
+    prefix_deleted: Any, Prefix, NOTHING => prefix::Deleted, says ["while LBEX used it; it is written again"];
+    prefix_run_deleted: Any, Prefix, NOTHING => prefix::RunDeleted, says ["the socket on which NGINX is asked what it serves was removed"];
     prefix_services_deleted: Any, Prefix, NOTHING => prefix::ServicesDeleted, says ["files of Services in the prefix were removed or damaged; they are written again"];
     last_good_damaged: Any, Prefix, NOTHING => prefix::LastGoodRemoved, says ["is gone; writing it again"];
 

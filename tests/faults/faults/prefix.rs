@@ -79,6 +79,17 @@ impl Fault for Deleted {
     }
 }
 
+/// The pid file and the socket by which NGINX is asked.
+pub(super) struct RunDeleted;
+
+#[async_trait]
+impl Fault for RunDeleted {
+    async fn inject(&mut self, world: &World) -> Result<()> {
+        let folder = world.disk.prefix().join("run");
+        eventually("the folder is deleted", SOON, || async { std::fs::remove_dir_all(&folder) }).await
+    }
+}
+
 /// The files of all Services.
 pub(super) struct ServicesDeleted;
 

@@ -55,11 +55,6 @@ impl Traffic {
         Ok(Self { tally, enough, thread: Some(thread) })
     }
 
-    /// How much there was so far.
-    pub(crate) fn counts(&self) -> Counts {
-        self.tally.counts()
-    }
-
     /// Ends it: each client ends what it is at. Answers what became of all. Once only.
     pub(crate) fn finish(&mut self) -> Result<(Counts, Vec<Record>)> {
         self.enough.send_replace(true);
