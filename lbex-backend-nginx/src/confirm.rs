@@ -147,7 +147,7 @@ async fn await_answer(log: &ErrorLog, awaited: &Awaited<'_>, begin: Instant) -> 
         if !proc::is_alive(awaited.master) {
             return Err(ProcessError::MasterEnded { pid: awaited.master.pid, lines: words(log, awaited).await });
         }
-        if Instant::now() >= awaited.deadline {
+        if Instant::now() >= awaited.deadline || folders_are_gone(log, awaited) {
             return Err(ProcessError::NotConfirmed {
                 expected: awaited.generation.to_owned(),
                 waited: begin.elapsed(),
@@ -157,6 +157,11 @@ async fn await_answer(log: &ErrorLog, awaited: &Awaited<'_>, begin: Instant) -> 
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether somebody removed the prefix, or what of it counts here: then NGINX can neither answer nor tell why not.
+fn folders_are_gone(log: &ErrorLog, awaited: &Awaited<'_>) -> bool {
+    [log.path(), &awaited.socket].iter().any(|path| path.parent().is_some_and(|folder| !folder.exists()))
 }
 
 /// Whether the master said that it gave up. A port that is taken is tried five times over two seconds, and only
