@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) api: Api,
     pub(crate) link: Link,
     written: Mutex<BTreeMap<(String, String), Value>>,
+    /// The lists are not what was written.
+    lying: AtomicBool,
     /// Held by whoever writes, so that the model is in the order of the API server.
     writing: tokio::sync::Mutex<()>,
     scratch: Scratch,
@@ -59,7 +62,8 @@ impl Cluster {
     }
 
     fn new(api: Api, link: Link, scratch: Scratch) -> Self {
-        Self { api, link, written: Mutex::default(), writing: tokio::sync::Mutex::default(), scratch }
+        let (written, lying, writing) = (Mutex::default(), AtomicBool::new(false), tokio::sync::Mutex::default());
+        Self { api, link, written, lying, writing, scratch }
     }
 
     /// How LBEX finds it.
@@ -112,6 +116,7 @@ impl Cluster {
         let (kind, name) = identity(&object)?;
         let _one_at_a_time = self.writing.lock().await;
         match &self.api {
+            Api::Scripted(liar) if self.lying.load(Ordering::SeqCst) => liar.event(plural(&kind)?, "MODIFIED", &object),
             Api::Scripted(liar) => liar.put(plural(&kind)?, &object),
             Api::Real { server, namespace } => {
                 written(&format!("{kind} {name}"), || async {
@@ -130,6 +135,7 @@ impl Cluster {
         let _one_at_a_time = self.writing.lock().await;
         let object = self.model().get(&key).cloned().with_context(|| format!("{kind} {name} was never written"))?;
         match &self.api {
+            Api::Scripted(liar) if self.lying.load(Ordering::SeqCst) => liar.event(plural(kind)?, "DELETED", &object),
             Api::Scripted(liar) => liar.remove(plural(kind)?, &object),
             Api::Real { server, namespace } => {
                 written(&format!("the deletion of {kind} {name}"), || async {
@@ -147,12 +153,25 @@ impl Cluster {
         Ok(())
     }
 
-    /// What of each list is there from now on (by its index), and what is not; watches are not told. Scripted only.
+    /// What of the lists of Services and endpoints is there from now on (by its index), whatever is written; watches are not told.
+    /// Scripted only. Nodes stay: there are so few that a list without them is believed.
     pub(crate) async fn lie(&self, keep: impl Fn(usize) -> bool) -> Result<()> {
+        self.set_lists(true, keep).await
+    }
+
+    /// Ends that, and has everything listed anew.
+    pub(crate) async fn tell_the_truth(&self) -> Result<()> {
+        self.set_lists(false, |_| true).await?;
+        self.liar()?.expire();
+        Ok(())
+    }
+
+    async fn set_lists(&self, lying: bool, keep: impl Fn(usize) -> bool) -> Result<()> {
         let liar = self.liar()?;
         let _one_at_a_time = self.writing.lock().await;
+        self.lying.store(lying, Ordering::SeqCst);
         let all = self.objects();
-        for kind in ["Service", "Node", "EndpointSlice"] {
+        for kind in ["Service", "EndpointSlice"] {
             let of_kind = all.iter().filter(|object| object["kind"] == kind);
             let kept = of_kind.enumerate().filter(|(index, _)| keep(*index)).map(|(_, object)| object as &dyn Object);
             liar.set(plural(kind)?, kept);

@@ -33,6 +33,8 @@ impl Excuses {
             Outcome::Right => true,
             Outcome::Wrong(_) => false,
             Outcome::Cut(_) => self.cuts,
+            // Whoever held the listening socket ended.
+            Outcome::Closed(_) => self.cuts || self.refusals,
             Outcome::Refused => self.refusals,
             Outcome::Unanswered(_) => self.silence,
         }

@@ -27,7 +27,7 @@ pub(crate) async fn run(
 ) -> Result<Option<ApiServer>> {
     let mut world = World::start(netns, server, &[], RATE).await.context("the world did not start")?;
     let outcome = outcome(&mut world, name, schedule, told).await;
-    let kept = if outcome.is_err() { keep(name, &world).await } else { String::new() };
+    let kept = keep(name, schedule, &world).await;
     outcome.with_context(|| format!("{name}:\n{schedule}{kept}"))?;
     let World { cluster, lbex, disk, .. } = world;
     drop(lbex);
@@ -69,12 +69,13 @@ pub(crate) fn all_is_explained(counts: Counts, records: &[Record], windows: &Win
     Ok(())
 }
 
-/// Keeps the logs of a world where something is wrong; says where.
-async fn keep(name: &str, world: &World) -> String {
+/// Keeps the logs of a world; says where.
+async fn keep(name: &str, schedule: &Schedule, world: &World) -> String {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace(' ', "-"));
     let log = world.lbex().await.log();
     let nginx = std::fs::read_to_string(world.disk.prefix().join("logs/error.log")).unwrap_or_default();
     let written = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join("schedule"), schedule.to_string()))
         .and_then(|()| std::fs::write(folder.join("lbex.log"), log))
         .and_then(|()| std::fs::write(folder.join("nginx.log"), nginx));
     match written {

@@ -9,21 +9,20 @@ use crate::world::World;
 /// Lists that lack what is there, until they are right again.
 pub(super) enum Lie {
     Empty,
-    Halved,
+    LacksMost,
 }
 
 #[async_trait]
 impl Fault for Lie {
     async fn inject(&mut self, world: &World) -> Result<()> {
-        // Of three objects two are left out: of some kinds there are few, and half is not most.
-        let halved = matches!(self, Self::Halved);
-        world.cluster.lie(|index| halved && index % 3 == 0).await?;
+        let some = matches!(self, Self::LacksMost);
+        world.cluster.lie(|index| some && index % 4 == 0).await?;
         world.cluster.liar()?.expire();
         Ok(())
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {
-        tell_the_truth(world).await
+        world.cluster.tell_the_truth().await
     }
 }
 
@@ -41,7 +40,7 @@ impl Fault for AnotherCluster {
 
     async fn heal(&mut self, world: &World) -> Result<()> {
         world.cluster.liar()?.set_identity("first");
-        tell_the_truth(world).await
+        world.cluster.tell_the_truth().await
     }
 }
 
@@ -51,7 +50,7 @@ pub(super) struct OlderBackup;
 #[async_trait]
 impl Fault for OlderBackup {
     async fn inject(&mut self, world: &World) -> Result<()> {
-        world.cluster.lie(|index| index % 3 == 0).await?;
+        world.cluster.lie(|index| index % 4 == 0).await?;
         let liar = world.cluster.liar()?;
         liar.set_version(10);
         liar.disconnect();
@@ -59,12 +58,6 @@ impl Fault for OlderBackup {
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {
-        tell_the_truth(world).await
+        world.cluster.tell_the_truth().await
     }
-}
-
-async fn tell_the_truth(world: &World) -> Result<()> {
-    world.cluster.lie(|_| true).await?;
-    world.cluster.liar()?.expire();
-    Ok(())
 }

@@ -79,7 +79,7 @@ faults! {
     api_history_gone: Real, Api, NOTHING => api::HistoryGone, says ["what was last known of them stays in effect, trying again"];
     api_link_cut: Any, Api, NOTHING => api::Cut, says ["what was last known of them stays in effect, trying again"];
     list_empty: Scripted, Api, NOTHING => lists::Lie::Empty, says ["a complete list lacks"];
-    list_halved: Scripted, Api, NOTHING => lists::Lie::Halved, says ["a complete list lacks"];
+    list_lacks_most: Scripted, Api, NOTHING => lists::Lie::LacksMost, says ["a complete list lacks"];
     another_cluster: Scripted, Api, NOTHING => lists::AnotherCluster, says ["another cluster answers"];
     older_backup: Scripted, Api, NOTHING => lists::OlderBackup, says ["it was restored from a backup; listing anew"];
 

@@ -63,8 +63,11 @@ impl Fault for Permissions {
 }
 
 fn chmod(path: &Path, mode: u32) -> Result<()> {
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(path, permissions).with_context(|| format!("failed to change {}", path.display()))
+    match std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)) {
+        // Deleted by a fault before this one, and not put back yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.with_context(|| format!("failed to change {}", path.display())),
+    }
 }
 
 /// All of it, and nobody puts it back.

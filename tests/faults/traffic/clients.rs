@@ -23,12 +23,13 @@ const UDP_TRIES: usize = 3;
 
 /// One connection with one question.
 pub(super) async fn short(target: &Target) -> Outcome {
-    let asked = async {
-        let mut connection = Conversation::open(target.at).await?;
-        connection.say("short").await?;
-        io::Result::Ok(connection.name().to_owned())
-    };
-    answered_by(target, asked.await)
+    match Conversation::open(target.at).await {
+        Ok(mut connection) => {
+            let said = connection.say("short").await;
+            answered_by(target, said.map(|()| connection.name().to_owned()))
+        }
+        Err(error) => not_opened(&error),
+    }
 }
 
 /// A connection that stays; when it is cut another one is opened.
@@ -43,7 +44,7 @@ pub(super) async fn held(target: Target, tally: Arc<Tally>, enough: watch::Recei
             }
             Ok(connection) => connection,
             Err(error) => {
-                tally.add(&target, Kind::Held, well, failed(&error));
+                tally.add(&target, Kind::Held, well, not_opened(&error));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -120,6 +121,13 @@ fn answered_by(target: &Target, asked: io::Result<String>) -> Outcome {
         Ok(name) if is_of(target, &name) => Outcome::Right,
         Ok(name) => Outcome::Wrong(name),
         Err(error) => failed(&error),
+    }
+}
+
+fn not_opened(error: &io::Error) -> Outcome {
+    match failed(error) {
+        Outcome::Cut(text) => Outcome::Closed(text),
+        other => other,
     }
 }
 

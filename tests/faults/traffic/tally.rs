@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     Wrong(String),
     /// It ended before its client was done.
     Cut(String),
+    /// It was accepted, by the kernel at least, and ended before the first answer.
+    Closed(String),
     /// Nothing listened.
     Refused,
     /// Nothing came back in time.
@@ -62,14 +64,15 @@ pub(crate) struct Counts {
     pub(crate) right: usize,
     pub(crate) wrong: usize,
     pub(crate) cut: usize,
+    pub(crate) closed: usize,
     pub(crate) refused: usize,
     pub(crate) unanswered: usize,
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { opened, right, wrong, cut, refused, unanswered } = self;
-        write!(f, "{opened} connections opened; {right} right answers, {wrong} wrong, {cut} cut, ")?;
+        let Self { opened, right, wrong, cut, closed, refused, unanswered } = self;
+        write!(f, "{opened} connections opened; {right} right answers, {wrong} wrong, {cut} cut, {closed} closed, ")?;
         write!(f, "{refused} refused, {unanswered} unanswered")
     }
 }
@@ -108,6 +111,7 @@ impl Tally {
             right: self.right.load(Ordering::Relaxed),
             wrong: count(|outcome| matches!(outcome, Outcome::Wrong(_))),
             cut: count(|outcome| matches!(outcome, Outcome::Cut(_))),
+            closed: count(|outcome| matches!(outcome, Outcome::Closed(_))),
             refused: count(|outcome| *outcome == Outcome::Refused),
             unanswered: count(|outcome| matches!(outcome, Outcome::Unanswered(_))),
         }
