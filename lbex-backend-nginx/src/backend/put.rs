@@ -21,7 +21,7 @@ use crate::limits::{Host, Shortage, limits, wanted_files};
 use crate::process::{
     FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
 };
-use crate::render::{Claim, MainFile, MainInput, Part, zone_size};
+use crate::render::{Claim, MainFile, Part, zone_size};
 
 /// The NGINX that runs.
 #[derive(Debug)]
@@ -122,19 +122,9 @@ impl NginxBackend {
 
     /// The main file of a choice.
     pub(super) fn main_file(&self, state: &State, choice: &Choice, host: &Host) -> Result<MainFile, BackendError> {
-        self.main_file_of(&self.input, state, choice, host)
-    }
-
-    fn main_file_of(
-        &self,
-        input: &MainInput,
-        state: &State,
-        choice: &Choice,
-        host: &Host,
-    ) -> Result<MainFile, BackendError> {
         let limits = limits(choice.demand(), host);
         let parts = || choice.parts.values().map(Arc::as_ref);
-        MainFile::render(&self.templates, input, &limits, self.zone(state, choice), parts())
+        MainFile::render(&self.templates, &self.input, &limits, self.zone(state, choice), parts())
             .map_err(|error| BackendError::Permanent(error.to_string()))
     }
 
@@ -262,7 +252,7 @@ impl NginxBackend {
         host: &Host,
     ) -> Result<Action, ProcessError> {
         if running.cut_off {
-            self.give_socket_back(state, choice, main, running, host).await?;
+            self.give_socket_back(state, choice, main, running).await?;
         }
         if running.other_binary {
             state.new_workers = Some(Instant::now());
@@ -294,7 +284,11 @@ impl NginxBackend {
         tracing::info!(services = waiting.len(), "addresses change to overlapping ones: reloading twice");
         let mut without = choice.clone();
         without.parts.retain(|key, _| !waiting.contains(key));
-        let between = self.main_file(state, &without, host).map_err(|error| self.not_written(&error))?;
+        let between = self.main_file(state, &without, host).map_err(|error| ProcessError::Io {
+            verb: "write",
+            path: self.nginx.layout().main_conf(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
         self.place(&between).await?;
         self.reload(state, &without, &between, ReloadReason::Listeners).await?;
         self.place(main).await
@@ -308,28 +302,18 @@ impl NginxBackend {
         choice: &Choice,
         main: &MainFile,
         running: &Running,
-        host: &Host,
     ) -> Result<(), ProcessError> {
         tracing::warn!(
             "the socket on which NGINX is asked what it serves was removed: reloading twice, to have it again"
         );
-        let socket = self.nginx.layout().spare_socket();
-        let input = MainInput { generation_socket: socket.clone(), ..self.input.clone() };
-        let between = self.main_file_of(&input, state, choice, host).map_err(|error| self.not_written(&error))?;
+        let (layout, socket) = (self.nginx.layout(), self.nginx.layout().spare_socket());
+        let between = main.on_socket(&layout.generation_socket(), &socket);
         self.nginx.restore_pid_file(running.master.id)?;
         self.place(&between).await?;
         state.new_workers = Some(Instant::now());
         state.reloads.push(ReloadReason::Repair);
         self.nginx.reload_on(socket, &between.generation, patience::take_over(choice)).await?;
         self.place(main).await
-    }
-
-    fn not_written(&self, error: &BackendError) -> ProcessError {
-        ProcessError::Io {
-            verb: "write",
-            path: self.nginx.layout().main_conf(),
-            source: std::io::Error::other(error.to_string()),
-        }
     }
 
     /// Remembers what was confirmed, and removes what nothing needs any more.

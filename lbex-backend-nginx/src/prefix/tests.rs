@@ -116,3 +116,11 @@ fn what_somebody_removes_is_put_back_with_the_lock() {
     Prefix::open(layout.root()).expect_err("it is still ours");
     assert!(!prefix.restore().expect("nothing to do"));
 }
+
+/// `/dev/full` takes no byte, as a disk that is full.
+#[test]
+fn a_lock_that_cannot_tell_its_holder_is_held_all_the_same() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("lock")).expect("linked");
+    Prefix::open(folder.path()).expect("opened");
+}
