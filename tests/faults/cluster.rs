@@ -25,7 +25,7 @@ const WRITTEN: Duration = Duration::from_secs(90);
 /// Who answers LBEX.
 pub(crate) enum Api {
     /// etcd and kube-apiserver, in a namespace of this world's own.
-    Real { server: RwLock<ApiServer>, namespace: String },
+    Real { server: Box<RwLock<ApiServer>>, namespace: String },
     /// A stand-in that says what it is told to say.
     Scripted(Liar),
 }
@@ -58,7 +58,7 @@ impl Cluster {
         let text = std::fs::read_to_string(server.kubeconfig_admin())?;
         let linked = text.replace(&server.address().to_string(), &link.address().to_string());
         std::fs::write(scratch.join("linked.kubeconfig"), linked)?;
-        Ok(Self::new(Api::Real { server: RwLock::new(server), namespace }, link, scratch))
+        Ok(Self::new(Api::Real { server: Box::new(RwLock::new(server)), namespace }, link, scratch))
     }
 
     fn new(api: Api, link: Link, scratch: Scratch) -> Self {

@@ -100,11 +100,11 @@ impl Windows {
             .any(|(other, window)| other != number && by.contains(&window.on) && window.touches(from, to))
     }
 
-    /// Whether one of these kinds is there now.
-    pub(crate) fn is_there(&self, on: On) -> bool {
+    /// Whether one of this kind is there, or was not longer ago than that.
+    pub(crate) fn was_there(&self, on: On, ago: Duration) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        all.iter().any(|window| window.on == on && window.touches(now, now))
+        all.iter().any(|window| window.on == on && window.touches(now - ago, now))
     }
 
     /// Whether a fault explains what a client saw.

@@ -26,6 +26,7 @@ mod random;
 mod schedule;
 mod services;
 mod settle;
+mod soak;
 mod traffic;
 mod verdict;
 mod world;

@@ -26,6 +26,9 @@ use crate::traffic::{Rate, Target, Traffic};
 /// How long it may take until everybody is served again after a fault.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// How long ago a fault may be over when it is noticed that LBEX ended because of it.
+const LATELY: Duration = Duration::from_secs(1);
+
 /// Ports for Services that faults make.
 const SPARE_PORTS: usize = 10;
 
@@ -123,7 +126,9 @@ impl World {
     /// Lets `end` end LBEX, which stays away.
     pub(crate) async fn take_lbex_away(&self, end: impl AsyncFnOnce(&Lbex) -> Result<()>) -> Result<()> {
         self.away.store(true, Ordering::SeqCst);
-        end(&*self.lbex.read().await).await
+        let lbex = self.lbex.read().await;
+        // It may have ended: see `supervise`.
+        if lbex.has_ended().is_none() { end(&lbex).await } else { Ok(()) }
     }
 
     /// Starts LBEX that was taken away.
@@ -140,7 +145,7 @@ impl World {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let mut lbex = self.lbex.write().await;
             let Some(status) = lbex.has_ended().filter(|_| !self.away.load(Ordering::SeqCst)) else { continue };
-            if status.code() == Some(2) && self.windows.is_there(On::Prefix) {
+            if status.code() == Some(2) && self.windows.was_there(On::Prefix, LATELY) {
                 lbex.start_again()?;
             } else {
                 bail!("LBEX ended by itself ({status}); its log ends with:\n{}", lbex.log_tail());

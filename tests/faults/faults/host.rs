@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use lbex_test_harness::objects::{service, slice};
 use lbex_test_harness::programs;
+use lbex_test_harness::wait::{SOON, eventually};
 
 use super::Fault;
 use crate::services::Life;
@@ -41,6 +42,8 @@ pub(super) struct NoFiles;
 impl Fault for NoFiles {
     async fn inject(&mut self, world: &World) -> Result<()> {
         let lbex = world.lbex().await;
+        // One that is only beginning could not even find its NGINX, and ends.
+        eventually("LBEX runs", SOON, || lbex.get("/livez")).await?;
         let open = std::fs::read_dir(format!("/proc/{}/fd", lbex.pid()))?.count();
         // Only the soft limit: LBEX is root and could raise it itself, when it looks.
         limit_files(lbex.pid(), &format!("{open}:"))

@@ -1,8 +1,9 @@
 //! NGINX's processes are killed, stopped, reloaded.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use lbex_test_harness::nginx::NginxProcess;
+use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::signal::Signal;
 
 use super::Fault;
@@ -12,13 +13,23 @@ fn serves(process: &NginxProcess) -> bool {
     !process.is_master() && !process.is_shutting_down()
 }
 
-/// The master alone: its workers go on.
+/// The master alone: its workers go on, until LBEX starts another NGINX.
 pub(super) struct MasterKilled;
 
 #[async_trait]
 impl Fault for MasterKilled {
     async fn inject(&mut self, world: &World) -> Result<()> {
         world.signal_nginx(Signal::SIGKILL, NginxProcess::is_master)
+    }
+
+    async fn heal(&mut self, world: &World) -> Result<()> {
+        eventually("another NGINX runs", SOON * 2, || async {
+            let master = world.nginx().into_iter().find(NginxProcess::is_master).context("no master")?;
+            let children = format!("/proc/{0}/task/{0}/children", master.pid);
+            ensure!(!std::fs::read_to_string(children)?.is_empty(), "it has no workers yet");
+            Ok(())
+        })
+        .await
     }
 }
 
