@@ -32,6 +32,18 @@ test: test-tools ## Install what the tests need (as root, on Debian) and run all
 test-long: test-tools ## The tests that take minutes: 50,000 UDP clients over three minutes beside 2,000 held TCP connections; 10,000 endpoint changes
 	LBEX_TEST_LONG=1 $(CARGO) test --test manifests -- capacity pushed::storm
 
+# How many random schedules `make test-faults` runs, and for how long `make soak` goes on.
+FAULT_SEEDS ?= 200
+LBEX_SOAK_SECONDS ?= 600
+
+.PHONY: test-faults
+test-faults: test-tools ## Each fault alone and FAULT_SEEDS=200 random schedules of several under traffic, as root (15 minutes); LBEX_FAULT_SEED=17 replays one
+	LBEX_FAULT_SEEDS=$(FAULT_SEEDS) $(CARGO) test --test faults -- --nocapture
+
+.PHONY: soak
+soak: ## 300 changes a minute at 200 connections a second: nobody fails, nothing grows; LBEX_SOAK_SECONDS=600, as root
+	LBEX_SOAK_SECONDS=$(LBEX_SOAK_SECONDS) $(CARGO) test --test faults -- --nocapture soak
+
 # How many schedules `make simulate` runs, and for how long `make fuzz` runs each target.
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60

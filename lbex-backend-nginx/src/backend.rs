@@ -28,11 +28,11 @@ use lbex_core::names::ServiceKey;
 use lbex_core::settings::Reserved;
 use tokio::sync::Mutex;
 
-use crate::binary::{Candidate, NginxBinary};
+use crate::binary::{Candidate, NginxBinary, NginxChoice, Origin, find};
 use crate::check::Checker;
 use crate::files::ConfigFiles;
 use crate::prefix::Prefix;
-use crate::process::Nginx;
+use crate::process::{Nginx, proc};
 use crate::render::{MainInput, Templates};
 
 pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, render_only};
@@ -64,7 +64,8 @@ pub struct NginxBackend {
     #[cfg(test)]
     edit: SyncMutex<Option<state::Edit>>,
     // Held as long as this LBEX lives.
-    _prefix: Prefix,
+    prefix: Arc<Prefix>,
+    choice: NginxChoice,
 }
 
 /// How often NGINX may refuse to take over a configuration within one call, each time because of another Service.
@@ -94,6 +95,7 @@ impl ProxyBackend for NginxBackend {
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let mut state = self.state.lock().await;
         self.forget_last_good();
+        self.restore(&mut state).await?;
         let changed = self.render(&mut state, desired, delta).await?;
         let report = self.serve(&mut state, desired).await?;
         let late = self.await_servers(&mut state, &changed, report.action).await;
@@ -128,6 +130,22 @@ impl ProxyBackend for NginxBackend {
 }
 
 impl NginxBackend {
+    /// Puts back what somebody removed of the prefix. All files are written again then.
+    async fn restore(&self, state: &mut State) -> Result<(), BackendError> {
+        let prefix = self.prefix.clone();
+        if proc::blocking(move || prefix.restore()).await.map_err(refuse::retry)? {
+            let root = self.layout().root().display();
+            tracing::warn!("{root} was removed, or part of it, while LBEX used it; it is written again");
+            state.applied = None;
+        }
+        self.checker.make_folders().map_err(refuse::retry)?;
+        if self.binary.origin == Origin::Embedded && !self.binary.path.exists() {
+            let candidate = find(&self.choice).await.map_err(refuse::retry)?;
+            candidate.install(self.layout()).await.map_err(refuse::retry)?;
+        }
+        Ok(())
+    }
+
     /// Makes NGINX serve what is wanted, without those Services that it refuses.
     async fn serve(&self, state: &mut State, desired: &DesiredState) -> Result<ApplyReport, BackendError> {
         let running = self.look(state).await?;

@@ -4,13 +4,12 @@
 //! signal proves nothing: a reload may fail later, and then the old configuration goes on answering.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use crate::prefix::Layout;
 use crate::process::proc::{self, Role};
 use crate::process::{ErrorLog, Level, LogLine, LogPosition, ProcessError, ProcessId};
 
@@ -33,7 +32,7 @@ pub enum ConfirmError {
     #[error("failed to ask NGINX on {} which generation it serves: {source}", socket.display())]
     Io {
         /// The UNIX socket.
-        socket: std::path::PathBuf,
+        socket: PathBuf,
         /// What the system said.
         source: io::Error,
     },
@@ -41,13 +40,13 @@ pub enum ConfirmError {
     #[error("NGINX did not answer on {} within {ANSWER_LIMIT:?}: its workers are stuck, or have no time", socket.display())]
     TimedOut {
         /// The UNIX socket.
-        socket: std::path::PathBuf,
+        socket: PathBuf,
     },
     /// An answer that is none.
     #[error("what answers on {} is not a generation: {text:?}", socket.display())]
     Strange {
         /// The UNIX socket.
-        socket: std::path::PathBuf,
+        socket: PathBuf,
         /// What it answered, at most 256 bytes.
         text: String,
     },
@@ -95,6 +94,8 @@ fn is_nobody(error: &io::Error) -> bool {
 pub struct Awaited<'a> {
     /// The master that is to serve it.
     pub master: ProcessId,
+    /// The UNIX socket on which it is to answer.
+    pub socket: PathBuf,
     /// The workers of before: none of them may accept connections in the end.
     pub old_workers: Vec<ProcessId>,
     /// The text that the new configuration returns on its socket.
@@ -118,29 +119,19 @@ pub struct Confirmed {
 ///
 /// For about 100 ms after a reload old and new workers both accept. If the master writes an error that ends the
 /// reload, that is [`ProcessError::Refused`] at once, with its words.
-pub async fn await_generation(
-    layout: &Layout,
-    log: &ErrorLog,
-    awaited: &Awaited<'_>,
-) -> Result<Confirmed, ProcessError> {
+pub async fn await_generation(log: &ErrorLog, awaited: &Awaited<'_>) -> Result<Confirmed, ProcessError> {
     let begin = Instant::now();
-    await_answer(layout, log, awaited, begin).await?;
+    await_answer(log, awaited, begin).await?;
     let answered = begin.elapsed();
     await_old_workers(awaited, begin).await?;
     Ok(Confirmed { answered, complete: begin.elapsed() })
 }
 
-async fn await_answer(
-    layout: &Layout,
-    log: &ErrorLog,
-    awaited: &Awaited<'_>,
-    begin: Instant,
-) -> Result<(), ProcessError> {
-    let socket = layout.generation_socket();
+async fn await_answer(log: &ErrorLog, awaited: &Awaited<'_>, begin: Instant) -> Result<(), ProcessError> {
     let mut answered = None;
     let mut length = awaited.since;
     loop {
-        match serving_generation(&socket).await {
+        match serving_generation(&awaited.socket).await {
             Ok(Some(generation)) if generation == awaited.generation => return Ok(()),
             Ok(other) => answered = other,
             Err(error) => tracing::debug!(%error, "asked again"),
@@ -156,7 +147,7 @@ async fn await_answer(
         if !proc::is_alive(awaited.master) {
             return Err(ProcessError::MasterEnded { pid: awaited.master.pid, lines: words(log, awaited).await });
         }
-        if Instant::now() >= awaited.deadline {
+        if Instant::now() >= awaited.deadline || folders_are_gone(log, awaited) {
             return Err(ProcessError::NotConfirmed {
                 expected: awaited.generation.to_owned(),
                 waited: begin.elapsed(),
@@ -166,6 +157,11 @@ async fn await_answer(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether somebody removed the prefix, or what of it counts here: then NGINX can neither answer nor tell why not.
+fn folders_are_gone(log: &ErrorLog, awaited: &Awaited<'_>) -> bool {
+    [log.path(), &awaited.socket].iter().any(|path| path.parent().is_some_and(|folder| !folder.exists()))
 }
 
 /// Whether the master said that it gave up. A port that is taken is tried five times over two seconds, and only

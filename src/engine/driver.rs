@@ -130,17 +130,24 @@ impl Driver {
 #[derive(Default)]
 pub(super) struct Pause {
     tries: u32,
+    until: Option<Instant>,
 }
 
 impl Pause {
+    /// When to try again. An attempt before that, because something changed, leaves it as it is: what lasts a second must not
+    /// cost half a minute because much changed in that second.
     pub(super) fn next(&mut self) -> Instant {
+        let now = Instant::now();
+        if let Some(until) = self.until.filter(|until| *until > now) {
+            return until;
+        }
         let pause = Duration::from_millis(500).saturating_mul(1 << self.tries.min(10));
         self.tries = self.tries.saturating_add(1);
-        Instant::now() + pause.min(LONGEST_PAUSE)
+        *self.until.insert(now + pause.min(LONGEST_PAUSE))
     }
 
     fn reset(&mut self) {
-        self.tries = 0;
+        *self = Self::default();
     }
 }
 

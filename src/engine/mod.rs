@@ -137,6 +137,8 @@ impl Engine {
             if synced && removals.may_plan() && (planner.is_dirty() || !feed.has_planned()) {
                 let outcome = plan(&mut planner, &metrics);
                 problems.planned(&outcome.rejections);
+                // No state is saved without what its cluster was.
+                removals.news(&planner).into_iter().for_each(|news| feed.remember(news));
                 feed.planned(outcome.delta, planner.desired());
                 metrics.desired(feed.generation());
             }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::publish::{Metrics, ObjectKind};
 use crate::state::Remembered;
 
-/// How often it is looked what to remember.
+/// How often it is looked what to remember, after the first time.
 const REMEMBER: Duration = Duration::from_secs(5);
 
 /// Takes changes in, and holds removals that may be wrong.
@@ -46,10 +46,11 @@ impl Removals {
         self.hold.may_plan()
     }
 
-    /// What to remember of the cluster over a restart, where that is much else than before, and nothing is in doubt. Looks every
-    /// [`REMEMBER`] where anything was taken in: that costs work in proportion to the cluster.
+    /// What to remember of the cluster over a restart, where that is much else than before, and nothing is in doubt: the
+    /// first time at once, since an LBEX that follows soon must not believe any list blindly; then every [`REMEMBER`] where anything was taken in: that costs work in proportion to the cluster.
     pub(super) fn news(&mut self, planner: &Planner) -> Option<Remembered> {
-        if !(self.changed && self.hold.is_sure() && self.looked.elapsed() >= REMEMBER) {
+        let is_due = self.told.inventory.is_none() || self.looked.elapsed() >= REMEMBER;
+        if !(self.changed && self.hold.is_sure() && is_due) {
             return None;
         }
         (self.changed, self.looked) = (false, Instant::now());

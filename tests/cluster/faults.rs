@@ -8,12 +8,12 @@ use anyhow::{Result, ensure};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::lbex::Lbex;
+use lbex_test_harness::link::Link;
 use lbex_test_harness::objects::Objects;
 use lbex_test_harness::wait::{SOON, eventually};
 use serde_json::{Value, json};
 
 use crate::common::{Cluster, Served, Steady, tcp_is};
-use crate::link::Link;
 
 /// How long LBEX may take to follow the cluster again: its pauses between attempts grow meanwhile.
 const AGAIN: Duration = Duration::from_secs(40);

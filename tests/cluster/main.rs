@@ -5,7 +5,6 @@
 //! one of their own.
 
 mod common;
-mod link;
 
 mod access;
 mod annotations;

@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::backends::Echo;
 use lbex_test_harness::lbex::Lbex;
+use lbex_test_harness::link::Link;
 use lbex_test_harness::netns::Netns;
 use lbex_test_harness::objects::slice;
 use lbex_test_harness::programs;
 
 use crate::common::{Cluster, ELSEWHERE, at_is, udp_at_is};
-use crate::link::Link;
 
 const NTP: &str = r#"
 apiVersion: v1

@@ -251,12 +251,7 @@ pub(crate) async fn alone<T: Future<Output = Result<()>>>(test: impl FnOnce() ->
     if !geteuid().is_root() {
         return test().await;
     }
-    let netns = Netns::new()?;
-    netns.enter(|| {
-        // Its threads, and the processes they start, are inside too.
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(test())
-    })?
+    Netns::new()?.run(test)?
 }
 
 /// What NGINX has written to its error log.

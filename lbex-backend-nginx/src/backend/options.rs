@@ -123,7 +123,8 @@ impl NginxBackend {
             last_good: SyncMutex::new(None),
             #[cfg(test)]
             edit: SyncMutex::new(None),
-            _prefix: prefix,
+            prefix: Arc::new(prefix),
+            choice: options.choice,
         })
     }
 

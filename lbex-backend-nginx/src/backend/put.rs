@@ -37,6 +37,8 @@ pub(super) struct Running {
     pub(super) pids: BTreeSet<i32>,
     /// It runs another binary than LBEX would start.
     other_binary: bool,
+    /// Somebody removed the socket on which it is asked.
+    cut_off: bool,
 }
 
 impl Running {
@@ -94,6 +96,7 @@ impl NginxBackend {
             tracing::warn!(%error, "NGINX runs and does not answer");
             None
         });
+        let cut_off = generation.is_none() && !self.nginx.has_socket();
         let parts = match &generation {
             Some(generation) if state.confirmed.as_ref() == Some(generation) => state.good.clone(),
             Some(generation) => {
@@ -104,7 +107,7 @@ impl NginxBackend {
         let claims = claims(parts.values().map(Arc::as_ref));
         let pids = master.all_workers().map(|worker| worker.id.pid).chain([master.id.pid]).collect();
         let other_binary = master.runs(&self.binary) == Some(false);
-        Running { master, generation, parts, claims, pids, other_binary }
+        Running { master, generation, parts, claims, pids, other_binary, cut_off }
     }
 
     /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
@@ -248,6 +251,9 @@ impl NginxBackend {
         running: &Running,
         host: &Host,
     ) -> Result<Action, ProcessError> {
+        if running.cut_off {
+            self.give_socket_back(state, choice, main, running).await?;
+        }
         if running.other_binary {
             state.new_workers = Some(Instant::now());
             match self.nginx.upgrade(&self.binary, &main.generation, patience::take_over(choice)).await {
@@ -285,6 +291,28 @@ impl NginxBackend {
         })?;
         self.place(&between).await?;
         self.reload(state, &without, &between, ReloadReason::Listeners).await?;
+        self.place(main).await
+    }
+
+    /// NGINX listens on a socket that no path leads to any more, and keeps it over a reload. So it listens on another one in between,
+    /// and then makes this one anew. Clients notice nothing.
+    async fn give_socket_back(
+        &self,
+        state: &mut State,
+        choice: &Choice,
+        main: &MainFile,
+        running: &Running,
+    ) -> Result<(), ProcessError> {
+        tracing::warn!(
+            "the socket on which NGINX is asked what it serves was removed: reloading twice, to have it again"
+        );
+        let (layout, socket) = (self.nginx.layout(), self.nginx.layout().spare_socket());
+        let between = main.on_socket(&layout.generation_socket(), &socket);
+        self.nginx.restore_pid_file(running.master.id)?;
+        self.place(&between).await?;
+        state.new_workers = Some(Instant::now());
+        state.reloads.push(ReloadReason::Repair);
+        self.nginx.reload_on(socket, &between.generation, patience::take_over(choice)).await?;
         self.place(main).await
     }
 

@@ -51,11 +51,17 @@ pub struct Checker {
 impl Checker {
     /// A checker for configurations in this prefix; makes `check/`.
     pub fn new(binary: NginxBinary, layout: &Layout) -> Result<Self, CheckError> {
-        let folder = layout.root().join("check");
-        for path in [folder.join("run"), folder.join("logs")] {
+        let checker = Self { binary, folder: layout.root().join("check") };
+        checker.make_folders()?;
+        Ok(checker)
+    }
+
+    /// Makes `check/`, where it is missing.
+    pub fn make_folders(&self) -> Result<(), CheckError> {
+        for path in [self.folder.join("run"), self.folder.join("logs")] {
             std::fs::create_dir_all(&path).map_err(|source| CheckError::Io { verb: "create", path, source })?;
         }
-        Ok(Self { binary, folder })
+        Ok(())
     }
 
     /// Checks the main file at `path`. `Ok(Err(complaint))`: NGINX refuses it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -71,14 +71,7 @@ impl Drop for Lock {
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, PrefixError> {
         let failed = |verb| move |source| PrefixError::Io { verb, path: path.to_owned(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path)
-            .map_err(failed("open"))?;
+        let mut file = open(path).map_err(failed("open"))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
@@ -92,12 +85,36 @@ impl Lock {
                 Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
             }
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| write!(file, "pid={}\nsince={since}\n", std::process::id()))
-            .map_err(failed("write"))?;
+        if let Err(error) = write_holder(&mut file) {
+            // The disk is full, or takes nothing: what is on it can be served all the same, and changes of endpoints need no disk.
+            tracing::warn!(%error, "{} cannot tell who holds the prefix", path.display());
+        }
         Ok(Self { file })
+    }
+}
+
+/// Opens the file to be locked. On a disk that takes nothing any more, one that is there already.
+fn open(path: &Path) -> io::Result<File> {
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+    match open {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path).map_err(|_| error),
+        other => other,
+    }
+}
+
+fn write_holder(file: &mut File) -> io::Result<()> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "pid={}\nsince={since}\n", std::process::id())
+}
+
+impl Lock {
+    /// Whether the file that is locked is the one at `path`, and not one that somebody removed.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let id = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        self.file.metadata().is_ok_and(|ours| fs::metadata(path).is_ok_and(|there| id(&ours) == id(&there)))
     }
 }
 

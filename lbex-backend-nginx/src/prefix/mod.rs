@@ -18,6 +18,7 @@ mod error;
 mod lock;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 pub use error::PrefixError;
 pub use lock::Holder;
@@ -78,6 +79,11 @@ impl Layout {
         self.root.join("run/generation.sock")
     }
 
+    /// `run/generation-2.sock`, in place of that for a moment when somebody removed it.
+    pub fn spare_socket(&self) -> PathBuf {
+        self.root.join("run/generation-2.sock")
+    }
+
     /// `run/known`: which NGINX served when LBEX last looked.
     pub fn known_master(&self) -> PathBuf {
         self.root.join("run/known")
@@ -132,7 +138,7 @@ pub struct Prefix {
     layout: Layout,
     warnings: Vec<String>,
     // Locked as long as it is open.
-    _lock: lock::Lock,
+    lock: Mutex<lock::Lock>,
 }
 
 impl Prefix {
@@ -151,7 +157,30 @@ impl Prefix {
             checks::make_safe(&folder, mode)?;
         }
         let warnings = checks::dangers_above(layout.root());
-        Ok(Self { layout, warnings, _lock: lock })
+        Ok(Self { layout, warnings, lock: Mutex::new(lock) })
+    }
+
+    /// Puts back what somebody removed of it, or whose permissions they changed, while this process holds it: its folders, and the
+    /// lock. Answers whether anything was removed: then what was in there is gone too. Blocking, and short.
+    pub fn restore(&self) -> Result<bool, PrefixError> {
+        let root = self.layout.root();
+        let mut removed = !root.is_dir();
+        checks::create_root(root)?;
+        checks::make_safe(root, 0o711)?;
+        {
+            // Nothing is left half done by a thread that panics here.
+            let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if !lock.is_at(&self.layout.lock_file()) {
+                *lock = lock::Lock::take(&self.layout.lock_file())?;
+                removed = true;
+            }
+        }
+        for (folder, mode) in self.layout.folders() {
+            removed |= !folder.is_dir();
+            checks::create_folder(&folder)?;
+            checks::make_safe(&folder, mode)?;
+        }
+        Ok(removed)
     }
 
     /// The paths inside.

@@ -94,3 +94,33 @@ fn a_folder_of_another_user_is_refused_and_one_above_is_warned_of() {
     let prefix = Prefix::open(&inner).expect("its own folder is ours");
     assert!(prefix.warnings().iter().any(|w| w.contains("belongs to user 4242")), "{:?}", prefix.warnings());
 }
+
+#[test]
+fn what_somebody_removes_is_put_back_with_the_lock() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let prefix = Prefix::open(&folder.path().join("p")).expect("opened");
+    let layout = prefix.layout();
+    assert!(!prefix.restore().expect("nothing to do"));
+
+    fs::set_permissions(layout.run_dir(), fs::Permissions::from_mode(0o000)).expect("changed");
+    assert!(!prefix.restore().expect("put right"), "nothing was removed");
+    assert_eq!(mode(&layout.run_dir()), 0o700);
+
+    fs::remove_dir_all(layout.services_dir()).expect("removed");
+    assert!(prefix.restore().expect("put back"));
+    assert_eq!(mode(&layout.services_dir()), 0o700);
+
+    fs::remove_dir_all(layout.root()).expect("removed");
+    assert!(prefix.restore().expect("put back"));
+    assert_eq!((mode(layout.root()), mode(&layout.logs_dir())), (0o711, 0o711));
+    Prefix::open(layout.root()).expect_err("it is still ours");
+    assert!(!prefix.restore().expect("nothing to do"));
+}
+
+/// `/dev/full` takes no byte, as a disk that is full.
+#[test]
+fn a_lock_that_cannot_tell_its_holder_is_held_all_the_same() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("lock")).expect("linked");
+    Prefix::open(folder.path()).expect("opened");
+}

@@ -186,6 +186,24 @@ impl Nginx {
         .await
     }
 
+    /// Whether the path of the socket leads to one on which it may be asked. NGINX itself never removes it while it serves.
+    pub fn has_socket(&self) -> bool {
+        self.layout.generation_socket().exists()
+    }
+
+    /// Writes the pid file of a running master where somebody removed it: NGINX needs it to be upgraded in place.
+    pub fn restore_pid_file(&self, master: ProcessId) -> Result<(), ProcessError> {
+        let path = self.layout.pid_file();
+        if path.exists() {
+            return Ok(());
+        }
+        std::fs::write(&path, format!("{}\n", master.pid)).map_err(|source| ProcessError::Io {
+            verb: "write",
+            path,
+            source,
+        })
+    }
+
     /// The generation that is being served; `None` if nothing listens.
     pub async fn serving_generation(&self) -> Result<Option<String>, crate::confirm::ConfirmError> {
         serving_generation(&self.layout.generation_socket()).await
@@ -197,6 +215,16 @@ impl Nginx {
     /// [`ProcessError::Refused`] with NGINX's words if it keeps the old configuration. An upgrade that an LBEX
     /// before this one began and did not finish is finished here.
     pub async fn reload(&self, generation: &str, limit: Duration) -> Result<Confirmed, ProcessError> {
+        self.reload_on(self.layout.generation_socket(), generation, limit).await
+    }
+
+    /// The same for a configuration that answers on another socket.
+    pub async fn reload_on(
+        &self,
+        socket: PathBuf,
+        generation: &str,
+        limit: Duration,
+    ) -> Result<Confirmed, ProcessError> {
         let begin = Instant::now();
         let deadline = begin + limit;
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
@@ -206,14 +234,14 @@ impl Nginx {
         let old_workers = proc::blocking(move || workers_of(master.id, &layout)).await;
         let old_workers = old_workers.unwrap_or_else(|| ids(&master.workers));
         send(master.id, Signal::SIGHUP)?;
-        let mut awaited = Awaited { master: master.id, old_workers, generation, since, deadline };
-        let confirmed = await_generation(&self.layout, &self.log, &awaited).await?;
+        let mut awaited = Awaited { master: master.id, socket, old_workers, generation, since, deadline };
+        let confirmed = await_generation(&self.log, &awaited).await?;
         if master.older_workers.iter().all(|worker| worker.shutting_down) {
             return Ok(confirmed);
         }
         self.retire_older(&master).await?;
         awaited.old_workers = ids(&master.older_workers);
-        await_generation(&self.layout, &self.log, &awaited).await?;
+        await_generation(&self.log, &awaited).await?;
         Ok(Confirmed { answered: confirmed.answered, complete: begin.elapsed() })
     }
 

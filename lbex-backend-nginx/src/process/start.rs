@@ -40,9 +40,15 @@ impl Nginx {
             });
         }
         let master = self.await_master(since, deadline, options).await?;
-        let awaited =
-            Awaited { master: master.id, old_workers: Vec::new(), generation: &options.generation, since, deadline };
-        await_generation(&self.layout, &self.log, &awaited).await?;
+        let awaited = Awaited {
+            master: master.id,
+            socket: self.layout.generation_socket(),
+            old_workers: Vec::new(),
+            generation: &options.generation,
+            since,
+            deadline,
+        };
+        await_generation(&self.log, &awaited).await?;
         let master = self
             .status()
             .await

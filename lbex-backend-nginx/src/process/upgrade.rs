@@ -47,8 +47,15 @@ impl Nginx {
         let answered = begin.elapsed();
         send(old.id, Signal::SIGQUIT)?;
         let old_workers = old.all_workers().map(|worker| worker.id).collect();
-        let awaited = Awaited { master: successor, old_workers, generation, since, deadline };
-        await_generation(&self.layout, &self.log, &awaited).await?;
+        let awaited = Awaited {
+            master: successor,
+            socket: self.layout.generation_socket(),
+            old_workers,
+            generation,
+            since,
+            deadline,
+        };
+        await_generation(&self.log, &awaited).await?;
         Ok(Confirmed { answered, complete: begin.elapsed() })
     }
 
@@ -75,8 +82,15 @@ impl Nginx {
                 _ => {}
             }
             if let Some(id) = successor {
-                let awaited = Awaited { master: id, old_workers: Vec::new(), generation, since, deadline };
-                break await_generation(&self.layout, &self.log, &awaited).await.map(|_| id).map_err(|_| failed());
+                let awaited = Awaited {
+                    master: id,
+                    socket: self.layout.generation_socket(),
+                    old_workers: Vec::new(),
+                    generation,
+                    since,
+                    deadline,
+                };
+                break await_generation(&self.log, &awaited).await.map(|_| id).map_err(|_| failed());
             }
             if Instant::now() >= deadline || self.gave_up(old, since) {
                 break Err(failed());

@@ -1,7 +1,7 @@
 //! The main file, `conf/nginx.conf`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -87,9 +87,20 @@ impl MainFile {
             generation: PLACEHOLDER,
             services,
         };
-        let text = templates.render(MAIN, "the main file", &view)?;
-        let generation = hash(&text, 8);
-        Ok(Self { text: text.replacen(&format!("\"{PLACEHOLDER}\""), &format!("\"{generation}\""), 1), generation })
+        Ok(Self::named(&templates.render(MAIN, "the main file", &view)?))
+    }
+
+    /// Gives a text with a placeholder its generation.
+    fn named(text: &str) -> Self {
+        let generation = hash(text, 8);
+        Self { text: text.replacen(&format!("\"{PLACEHOLDER}\""), &format!("\"{generation}\""), 1), generation }
+    }
+
+    /// The same on another UNIX socket, with a generation of its own.
+    pub fn on_socket(&self, from: &Path, to: &Path) -> Self {
+        let text =
+            self.text.replacen(&format!("return \"{}\"", self.generation), &format!("return \"{PLACEHOLDER}\""), 1);
+        Self::named(&text.replacen(&format!("unix:{};", from.display()), &format!("unix:{};", to.display()), 1))
     }
 
     /// The generation that a main file's text answers with.

@@ -173,6 +173,22 @@ async fn a_failure_is_tried_again_with_growing_pauses_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_changes_while_nothing_works_do_not_make_the_pause_long() {
+    let backend = Arc::new(Scripted::new());
+    *backend.script.lock().unwrap() = (0..9).map(|_| Err(BackendError::Retry("no".to_owned()))).collect();
+    let driver = Driver::start(backend.clone(), Pace { reload_interval: Duration::from_millis(100) }, metrics());
+    for generation in 1..=8 {
+        driver.submit(delta(generation));
+        assert!(!applied(&driver).await);
+    }
+    assert!(!applied(&driver).await);
+    assert!(applied(&driver).await);
+    let after = backend.calls().last().unwrap().after;
+    assert!(after <= Duration::from_secs(4), "{after:?}");
+    driver.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_that_may_pass_is_tried_again() {
     let backend = Arc::new(Scripted::new());
     let refusal = Refusal { code: "PortInUse", message: "taken".to_owned(), instead: Instead::LeftOut, retry: true };

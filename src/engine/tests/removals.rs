@@ -171,3 +171,14 @@ async fn what_is_known_is_remembered_unless_it_is_in_doubt() {
     assert_eq!(remembered(), Some((Some("a".to_owned()), 1)));
     running.end().await;
 }
+
+/// An LBEX may be killed at any time, and the next one finds another cluster, or an empty one.
+#[tokio::test(start_paused = true)]
+async fn no_state_is_saved_without_what_its_cluster_was() {
+    let running = with_services(12).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let saved = running.file.read().unwrap().expect("it is saved");
+    assert_eq!(saved.cluster.as_deref(), Some("a"));
+    assert_eq!(saved.inventory.map(|inventory| inventory.services.len()), Some(12));
+    running.end().await;
+}

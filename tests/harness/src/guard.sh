@@ -1,6 +1,6 @@
 # Waits until the test lets go of this shell's standard input, in whatever way, then removes the
 # test's folder. Before that, each NGINX that runs from the folder, or has a file in it open, is killed:
-# LBEX leaves NGINX running on purpose.
+# LBEX leaves NGINX running on purpose. What the test mounted in the folder goes with it.
 #
 # Arguments: the folder; "nginx" if there may be such an NGINX.
 
@@ -32,5 +32,8 @@ kill_nginx() {
 
 read -r _
 [ "$2" != nginx ] || kill_nginx
+while read -r _ _ _ _ point _; do
+    case $point in "$folder"/*) umount -l "$point" ;; esac
+done </proc/self/mountinfo
 # A program that is being killed at this moment may still write: then once more.
 rm -rf -- "$folder" 2>/dev/null || { sleep 0.2 && rm -rf -- "$folder"; }

@@ -33,6 +33,8 @@ struct State {
     oldest: u64,
     /// What lists say, by the plural.
     lists: BTreeMap<String, Vec<Value>>,
+    /// When what is on a list last changed, by the plural: a watch from before that has missed it.
+    changed: BTreeMap<String, u64>,
     watches: Vec<(String, mpsc::Sender<String>)>,
     ended: bool,
 }
@@ -68,16 +70,46 @@ impl Liar {
         let mut state = lock(&self.state);
         state.version += 1;
         let version = state.version.to_string();
-        let complete = |object: &dyn Object| {
-            let mut object = object.json();
-            object["metadata"]["resourceVersion"] = json!(version);
-            if plural != "nodes" && object["metadata"]["namespace"].is_null() {
-                object["metadata"]["namespace"] = json!("default");
-            }
-            object
-        };
-        let objects = objects.into_iter().map(complete).collect();
+        let objects = objects.into_iter().map(|object| complete(plural, object, &version)).collect();
         state.lists.insert(plural.to_owned(), objects);
+    }
+
+    /// Makes or replaces an object: on the list, and on its watches. A watch that missed it is told that its version is too old.
+    pub fn put(&self, plural: &str, object: &dyn Object) {
+        self.change(plural, object, true);
+    }
+
+    /// Deletes an object, as [`put`](Self::put) makes one.
+    pub fn remove(&self, plural: &str, object: &dyn Object) {
+        self.change(plural, object, false);
+    }
+
+    fn change(&self, plural: &str, object: &dyn Object, there: bool) {
+        let mut state = lock(&self.state);
+        state.version += 1;
+        let version = state.version;
+        state.changed.insert(plural.to_owned(), version);
+        let object = complete(plural, object, &version.to_string());
+        let list = state.lists.entry(plural.to_owned()).or_default();
+        let of = |object: &Value| (object["metadata"]["namespace"].clone(), object["metadata"]["name"].clone());
+        let old = list.iter().position(|one| of(one) == of(&object));
+        let what = match (old, there) {
+            (Some(place), true) => {
+                list[place].clone_from(&object);
+                "MODIFIED"
+            }
+            (Some(place), false) => {
+                list.remove(place);
+                "DELETED"
+            }
+            (None, true) => {
+                list.push(object.clone());
+                "ADDED"
+            }
+            // A list that lies may lack it, and watches knew it.
+            (None, false) => "DELETED",
+        };
+        tell(&state, plural, what, &object);
     }
 
     /// The UID of the namespace `kube-system` from now on.
@@ -89,6 +121,7 @@ impl Liar {
     pub fn set_version(&self, version: u64) {
         let mut state = lock(&self.state);
         (state.version, state.oldest) = (version, 0);
+        state.changed.clear();
     }
 
     /// Says on every watch that its version is too old, so that everything is listed anew.
@@ -111,15 +144,8 @@ impl Liar {
     pub fn event(&self, plural: &str, what: &str, object: &dyn Object) {
         let mut state = lock(&self.state);
         state.version += 1;
-        let mut object = object.json();
-        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
-        if plural != "nodes" && object["metadata"]["namespace"].is_null() {
-            object["metadata"]["namespace"] = json!("default");
-        }
-        let line = json!({"type": what, "object": object}).to_string();
-        for (_, watch) in state.watches.iter().filter(|(of, _)| of == plural) {
-            watch.send(line.clone()).ok();
-        }
+        let object = complete(plural, object, &state.version.to_string());
+        tell(&state, plural, what, &object);
     }
 }
 
@@ -131,6 +157,24 @@ impl Drop for Liar {
         drop(state);
         // So that the listener looks.
         drop(TcpStream::connect(self.address));
+    }
+}
+
+/// The object with what an API server adds.
+fn complete(plural: &str, object: &dyn Object, version: &str) -> Value {
+    let mut object = object.json();
+    object["metadata"]["resourceVersion"] = json!(version);
+    if plural != "nodes" && object["metadata"]["namespace"].is_null() {
+        object["metadata"]["namespace"] = json!("default");
+    }
+    object
+}
+
+fn tell(state: &State, plural: &str, what: &str, object: &Value) {
+    let line = json!({"type": what, "object": object}).to_string();
+    for (_, watch) in state.watches.iter().filter(|(of, _)| of == plural) {
+        // Some are over already.
+        watch.send(line.clone()).ok();
     }
 }
 
@@ -200,7 +244,9 @@ fn watch(state: &Mutex<State>, mut stream: &TcpStream, plural: &str, from: u64) 
     {
         let mut state = lock(state);
         let refused = match from {
-            from if from < state.oldest => Some(failure(410, "Expired")),
+            from if from < state.oldest.max(state.changed.get(plural).copied().unwrap_or(0)) => {
+                Some(failure(410, "Expired"))
+            }
             from if from > state.version => Some(failure(504, "Timeout")),
             _ => None,
         };

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`apiserver`] | etcd, kube-apiserver, and on demand the controller manager, the scheduler and kwok |
 //! | [`liar`] | an API server that says what a test tells it to say |
+//! | [`link`] | a way to a server that can be cut |
 //! | [`objects`] | short ways to build and write Services, Nodes, EndpointSlices, Endpoints |
 //! | [`backends`] | servers that answer with their own name over TCP and UDP, and clients that ask them |
 //! | [`netns`] | network namespaces with addresses that may stand in EndpointSlices |
@@ -48,6 +49,7 @@ pub mod backends;
 pub mod http;
 pub mod lbex;
 pub mod liar;
+pub mod link;
 pub mod netns;
 pub mod nginx;
 pub mod objects;

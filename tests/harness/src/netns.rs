@@ -140,6 +140,18 @@ impl Netns {
         })
     }
 
+    /// Runs a test on a runtime of its own inside the namespace: its threads, and the processes they start, are inside too, and no
+    /// port there is anybody else's.
+    ///
+    /// It blocks until the test has ended.
+    pub fn run<T: Send, F: Future<Output = T>>(&self, test: impl FnOnce() -> F + Send) -> Result<T> {
+        self.enter(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let runtime = runtime.context("failed to start threads")?;
+            Ok(runtime.block_on(test()))
+        })?
+    }
+
     /// The namespace as a file, for `nsenter --net=PATH`.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/ns/net", self.process.pid()).into()

@@ -185,6 +185,11 @@ impl Lbex {
         self.process.wait(deadline).await
     }
 
+    /// How it ended, or `None` while it runs.
+    pub fn has_ended(&self) -> Option<ExitStatus> {
+        self.process.exit_status()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -22,7 +22,7 @@ pub use store::Objects;
 pub const LOAD_BALANCER_CLASS: &str = "lbex.io/lbex";
 
 /// Something that can be written to an API server or to a manifest: with `apiVersion`, `kind` and a name.
-pub trait Object {
+pub trait Object: Sync {
     /// The object as JSON.
     fn json(&self) -> Value;
 }

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use lbex_test_harness::netns::Netns;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::netns::Netns;
+
 /// Carries connections to a server, until it is cut.
-pub(crate) struct Link {
+#[derive(Debug)]
+pub struct Link {
     address: SocketAddr,
     cut: watch::Sender<bool>,
     task: AbortHandle,
@@ -18,12 +20,12 @@ pub(crate) struct Link {
 
 impl Link {
     /// From a port of its own on 127.0.0.1.
-    pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
+    pub async fn to(server: SocketAddr) -> Result<Self> {
         Self::from(TcpListener::bind("127.0.0.1:0").await?, server)
     }
 
     /// From inside a network namespace, where it has the server's own address.
-    pub(crate) fn into(netns: &Netns, server: SocketAddr) -> Result<Self> {
+    pub fn into(netns: &Netns, server: SocketAddr) -> Result<Self> {
         let listener = netns.enter(|| std::net::TcpListener::bind(server))??;
         listener.set_nonblocking(true)?;
         Self::from(TcpListener::from_std(listener)?, server)
@@ -42,17 +44,17 @@ impl Link {
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Ends all connections; new ones end at once.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.cut.send_replace(true);
     }
 
     /// Carries new connections again.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         self.cut.send_replace(false);
     }
 }

@@ -1,0 +1,37 @@
+//! Each fault by itself.
+
+use anyhow::{Context, Result, ensure};
+use lbex_test_harness::apiserver::ApiServer;
+use lbex_test_harness::wait::SOON;
+
+use crate::faults::{ALL, Needs};
+use crate::schedule::Schedule;
+use crate::verdict::run;
+use crate::world::inside;
+
+/// What operators are told.
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+/// Runs the fault of this name; what LBEX says about it is what docs/operations.md says that it says.
+pub(crate) fn happens(name: &str) -> Result<()> {
+    let entry = ALL.iter().find(|entry| entry.name == name).context("no such fault")?;
+    for text in entry.says {
+        ensure!(OPERATIONS.contains(text), "docs/operations.md does not have {text:?}");
+    }
+    inside(|netns| async move {
+        let server = if entry.needs == Needs::Real { Some(real().await?) } else { None };
+        let told = async |world: &crate::world::World| {
+            let lbex = world.lbex().await;
+            for text in entry.says {
+                lbex.wait_log(text, SOON).await?;
+            }
+            Ok(())
+        };
+        run(name, &netns, server, &Schedule::of(entry), told).await.map(drop)
+    })
+}
+
+/// A real API server that answers watches from etcd, so that what etcd forgets is forgotten.
+pub(crate) async fn real() -> Result<ApiServer> {
+    ApiServer::builder().without_watch_cache().start().await
+}
