@@ -60,17 +60,5 @@ fn is_found(broken: Broken) {
 
 #[test]
 fn simulation_finds_each_way_to_break_lbex() {
-    for broken in [
-        Broken::BelievesPartialLists,
-        Broken::SyncsEarly,
-        Broken::LosesChanges,
-        Broken::ForgetsToMerge,
-        Broken::AppliesOutOfOrder,
-        Broken::ConfirmsEarly,
-        Broken::ForgetsLatePushes,
-        Broken::GivesUp,
-        Broken::ResumesBlindly,
-    ] {
-        is_found(broken);
-    }
+    Broken::ALL.into_iter().for_each(is_found);
 }
