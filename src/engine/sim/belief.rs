@@ -49,7 +49,7 @@ struct Doubt {
 #[derive(Debug)]
 struct Other {
     uid: Arc<str>,
-    since: u64,
+    until: u64,
     told: World,
     listed: BTreeSet<Part>,
 }
@@ -174,14 +174,15 @@ impl Belief {
 
     fn speaks(&mut self, uid: Option<Arc<str>>, now: u64) {
         let known = self.known.clone();
-        match (uid, known) {
-            (Some(uid), Some(known)) if uid != known && self.limit.is_some() => {
+        match (uid, known, self.limit) {
+            (Some(uid), Some(known), Some(limit)) if uid != known => {
                 self.other_speaks = true;
                 if self.other.as_ref().is_none_or(|other| other.uid != uid) {
-                    self.other = Some(Other { uid, since: now, told: World::default(), listed: BTreeSet::new() });
+                    self.other =
+                        Some(Other { uid, until: now + limit, told: World::default(), listed: BTreeSet::new() });
                 }
             }
-            (uid, known) => {
+            (uid, known, _) => {
                 self.other_speaks = false;
                 self.known = uid.or(known);
             }
@@ -249,7 +250,7 @@ impl Belief {
                 self.start = Start::Done;
             }
         }
-        let adopted = self.other.as_ref().is_some_and(|other| now >= other.since + limit) && self.adopt();
+        let adopted = self.other.as_ref().is_some_and(|other| now >= other.until) && self.adopt();
         self.doubts.retain(|_, doubt| now < doubt.since + limit);
         adopted
     }
@@ -266,7 +267,8 @@ impl Belief {
     fn adopt(&mut self) -> bool {
         let Some(other) = self.other.take_if(|other| {
             if other.listed.is_empty() {
-                other.since = 0;
+                // As soon as one is.
+                other.until = 0;
             }
             !other.listed.is_empty()
         }) else {
@@ -276,7 +278,7 @@ impl Belief {
             let objects = other.told.parts.get(part).cloned().unwrap_or_default();
             self.told.parts.insert(part.clone(), objects);
         }
-        self.doubts.clear();
+        self.doubts.retain(|list, _| !other.listed.contains(list));
         (self.known, self.other_speaks, self.listed, self.start) = (Some(other.uid), false, other.listed, Start::Done);
         true
     }

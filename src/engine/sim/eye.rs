@@ -41,6 +41,8 @@ pub(super) struct Eye {
     /// What this LBEX is to believe.
     pub(super) belief: Belief,
     versions: BTreeMap<Part, usize>,
+    /// The newest that any LBEX was told of.
+    newest: BTreeMap<Part, usize>,
     /// The parts that the source has listed, and those whose lists lie.
     listed: BTreeSet<Part>,
     lying: BTreeSet<Part>,
@@ -105,21 +107,25 @@ impl State {
 
     /// What is said of a part must be what it was at some time, and not go back.
     fn check_told(&mut self, part: &Part) {
+        if self.eye.lying.contains(part) {
+            return;
+        }
         let known = self.eye.versions.get(part).copied().unwrap_or_default();
         let objects = self.eye.belief.told.parts.get(part).cloned().unwrap_or_default();
-        match self.cluster.when(part, &objects, known) {
-            Some(version) => drop(self.eye.versions.insert(part.clone(), version)),
-            None if self.eye.lying.contains(part) => {}
-            None => self.fail(format!("the source says what never was of {part:?}: {:?}", objects.keys())),
-        }
+        let Some(version) = self.cluster.when(part, &objects, known) else {
+            return self.fail(format!("the source says what never was of {part:?}: {:?}", objects.keys()));
+        };
+        self.eye.versions.insert(part.clone(), version);
+        let newest = self.eye.newest.entry(part.clone()).or_default();
+        *newest = version.max(*newest);
     }
 
     /// The plan of what is believed now.
     fn plan(&mut self) {
         let services = oracle::plan(&self.rules, &self.eye.belief.snapshot).services;
-        // What is believed of Services was never so.
+        // What is believed of Services was not so since what is known of them.
         let fooled = self.eye.belief.believed.parts.iter().any(|(part, objects)| {
-            let known = self.eye.versions.get(part).copied().unwrap_or_default();
+            let known = self.eye.newest.get(part).copied().unwrap_or_default();
             part.0 == ObjectKind::Service && self.cluster.when(part, objects, known).is_none()
         });
         let eye = &mut self.eye;

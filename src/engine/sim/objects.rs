@@ -103,8 +103,13 @@ impl World {
             _ => return Vec::new(),
         };
         let of_kind: Vec<Part> = parts().into_iter().filter(|part| is_of(part, &asked)).collect();
+        let api = match change {
+            Change::AllEndpoints(api, _) | Change::NamespaceEndpoints(_, api, _) => Some(*api),
+            _ => None,
+        };
         for part in &of_kind {
-            self.parts.insert(part.clone(), Objects::new());
+            let of_other_api = |id: &Id| matches!(id, Id::Endpoints(key) if Some(key.api) != api);
+            self.parts.entry(part.clone()).or_default().retain(|id, _| of_other_api(id));
         }
         all.iter().for_each(|change| drop(self.apply(change)));
         of_kind
