@@ -269,6 +269,10 @@ impl State {
 
     fn not_seen(&mut self) {
         self.life.seen_wrong = Some(self.now());
+        if self.only_resumed() {
+            // The last good state is for a proxy that is known not to serve.
+            self.life.owed.clear();
+        }
     }
 
     fn seen(&mut self) -> Observed {
@@ -279,7 +283,10 @@ impl State {
         } else {
             self.life.seen_wrong = Some(self.now());
             self.life.seen_dead |= !self.proxy.alive;
-            if self.life.fold.generation > 0 {
+            if self.only_resumed() && self.proxy.alive && self.life.applied.generation == 0 {
+                // It is left alone until there is a plan.
+                self.life.owed.clear();
+            } else if self.life.fold.generation > 0 {
                 self.owe(OUT_OF_STEP);
             }
         }

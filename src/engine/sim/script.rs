@@ -30,9 +30,10 @@ impl State {
         match event {
             Event::Put(put) => self.put(put),
             Event::Taken(taken) => self.take(taken),
-            // The last good state goes on being tried once it was handed over, also over a proxy that somebody started meanwhile with
-            // something newer: a known limit.
-            Event::StartedByOthers if self.only_resumed() => {}
+            // Whether it gets the last good state is looked at when that begins to be applied; whoever starts it then is late.
+            Event::StartedByOthers if self.only_resumed() && self.life.applying.is_some() => {
+                self.schedule(self.now() + 100, Event::StartedByOthers);
+            }
             Event::StartedByOthers => self.started_by_others(),
             Event::LbexStarts => {}
             Event::Step => return self.step(up),
