@@ -52,6 +52,10 @@ FUZZ_SECONDS ?= 60
 simulate: ## The deterministic simulation of the loop, optimized; SEEDS=100000 schedules
 	LBEX_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile simulate --no-default-features --features backend-nginx --lib simulation_ -- --nocapture
 
+.PHONY: leaks
+leaks: ## An hour of churn at 5,000 Services in simulated time: nothing grows
+	LBEX_LEAK_SERVICES=5000 $(CARGO) test --profile simulate --no-default-features --features backend-nginx --test leaks -- --nocapture
+
 .PHONY: fuzz
 fuzz: ## Fuzz all that reads what others wrote; FUZZ_SECONDS=60 for each target, FUZZ=state for one of them
 	fuzz/run $(FUZZ_SECONDS) $(FUZZ)

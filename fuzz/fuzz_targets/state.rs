@@ -1,35 +1,3 @@
-//! The file of the last good state with anything in it, also under a checksum that is right: it is read as LBEX would have written
-//! it, or not at all; and what is read can be saved again.
 #![no_main]
 
-use std::sync::LazyLock;
-
-use lbex::state::StateFile;
-use lbex_fuzz::Scratch;
-use libfuzzer_sys::fuzz_target;
-use sha2::{Digest, Sha256};
-
-static SCRATCH: LazyLock<Scratch> = LazyLock::new(|| Scratch::new().expect("a folder"));
-const FILE: &str = "state/last-good.json";
-
-fuzz_target!(|bytes: &[u8]| {
-    let sealed = std::str::from_utf8(bytes).ok().map(|state| {
-        let sum = Sha256::digest(state.trim());
-        format!("{{\"format\":1,\"state\":{},\"sha256\":\"{sum:x}\"}}\n", state.trim()).into_bytes()
-    });
-    for contents in sealed.into_iter().chain([bytes.to_vec()]) {
-        SCRATCH.write(FILE, &contents).expect("a file");
-        let file = StateFile::below(SCRATCH.path());
-        match file.read() {
-            Ok(None) => panic!("the file is there"),
-            Ok(Some(state)) => {
-                file.save(&state).expect("saved");
-                assert_eq!(file.read().expect("what LBEX wrote"), Some(state));
-            }
-            Err(error) => {
-                let told = error.to_string();
-                assert!(!told.contains(char::is_control), "{told:?}");
-            }
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lbex_fuzz::state::state(bytes));

@@ -1,43 +1,58 @@
-//! What the fuzz targets share: a file to write inputs to, and a way to take values out of bytes.
+//! Everything in LBEX that reads what others wrote, each as a function that takes any bytes and panics where something is wrong.
+//! `fuzz_targets` hands them to libFuzzer; `tests/fuzz.rs` runs them over the seeds and what comes of changing those.
 
-use std::io;
+pub mod annotations;
+pub mod manifests;
+pub mod push_question;
+pub mod push_table;
+pub mod settings;
+pub mod state;
+
 use std::path::{Path, PathBuf};
 
-/// A folder in memory, gone with the process.
-#[derive(Debug)]
-pub struct Scratch(tempfile::TempDir);
+/// A target: what it is called, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
 
-impl Scratch {
-    /// A new one.
-    pub fn new() -> io::Result<Self> {
+/// All targets.
+pub const TARGETS: [Target; 6] = [
+    ("annotations", annotations::annotations),
+    ("manifests", manifests::manifests),
+    ("push_question", push_question::push_question),
+    ("push_table", push_table::push_table),
+    ("settings", settings::settings),
+    ("state", state::state),
+];
+
+thread_local! {
+    /// A folder in memory, gone with the thread.
+    static SCRATCH: tempfile::TempDir = {
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        folder.map(Self)
-    }
+        folder.expect("a folder for inputs")
+    };
+}
 
-    /// Writes a file into it; its path.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
-        let path = self.0.path().join(name);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::write(&path, bytes)?;
-        Ok(path)
-    }
+/// This thread's folder for inputs that have to be files.
+fn scratch() -> PathBuf {
+    SCRATCH.with(|folder| folder.path().to_owned())
+}
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        self.0.path()
+/// Writes a file into it; its path.
+fn write(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = scratch().join(name);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).expect("a folder");
     }
+    std::fs::write(&path, bytes).expect("a file");
+    path
 }
 
 /// Takes values out of an input, one after the other.
-#[derive(Debug)]
-pub struct Bytes<'a>(pub &'a [u8]);
+struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
     /// The next byte; `None`: that was all.
-    pub fn next(&mut self) -> Option<u8> {
+    fn next(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)

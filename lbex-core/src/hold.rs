@@ -265,8 +265,8 @@ impl Hold {
 
     fn adopt(&mut self, why: Why, verdict: &mut Verdict) {
         let Some((cluster, listed, changes)) = self.clusters.adopt() else { return };
-        // What was held is of the cluster that was.
-        self.held.clear();
+        // What was held of these lists is of the cluster that was.
+        self.held.retain(|list, _| !listed.contains(list));
         self.start = Start::Done;
         self.listed = listed;
         verdict.pass.extend(changes);

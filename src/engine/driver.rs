@@ -42,6 +42,8 @@ pub(super) enum Progress {
     Failed(String),
     /// These changes of servers were taken by the data plane without a reload.
     Pushed(Delta),
+    /// The last good state is not applied, since the proxy serves by now.
+    Left,
 }
 
 /// The engine's side of the task.
@@ -73,6 +75,8 @@ struct Inbox {
 #[derive(Default)]
 struct Waiting {
     delta: Option<Delta>,
+    /// Whether the delta is the last good state, and no plan.
+    resumes: bool,
     again: bool,
     finish: bool,
 }
@@ -95,10 +99,20 @@ impl Driver {
         Nudge(self.inbox.clone())
     }
 
-    /// Hands over what changed. An empty delta too is applied.
+    /// Hands over the last good state, to be applied only while the proxy does not serve: what it serves is never older.
+    pub(super) fn resume(&self, delta: Delta) {
+        self.hand_over(delta, true);
+    }
+
+    /// Hands over what changed. An empty delta too is applied, if it is the first.
     pub(super) fn submit(&self, delta: Delta) {
+        self.hand_over(delta, false);
+    }
+
+    fn hand_over(&self, delta: Delta, resumes: bool) {
         {
             let mut waiting = self.inbox.lock();
+            waiting.resumes = resumes;
             match &mut waiting.delta {
                 Some(earlier) => earlier.merge(delta),
                 None => waiting.delta = Some(delta),

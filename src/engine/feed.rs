@@ -21,6 +21,8 @@ enum Stage {
     Waiting(Option<DesiredState>),
     /// The last good state was handed over.
     Resumed(DesiredState),
+    /// It was, and is not applied, since the proxy serves by now.
+    Left(DesiredState),
     /// Planning decides.
     Planned,
 }
@@ -30,18 +32,35 @@ impl Feed {
         Self { driver, last_good, stage: Stage::Waiting(saved), generation: 0 }
     }
 
-    /// Whether there is a last good state that has not been handed over.
+    /// Whether there is a last good state that is not being applied.
     pub(super) fn may_resume(&self) -> bool {
-        matches!(self.stage, Stage::Waiting(Some(_)))
+        matches!(self.stage, Stage::Waiting(Some(_)) | Stage::Left(_))
     }
 
-    /// Hands over the last good state, if nothing was handed over yet.
+    /// Has the last good state applied, if nothing else was handed over yet.
     pub(super) fn resume(&mut self) {
-        let Stage::Waiting(saved) = &mut self.stage else { return };
-        let Some(saved) = saved.take() else { return };
-        self.last_good.resumed(&saved);
-        self.submit(DesiredState::default().changes_to(&saved));
-        self.stage = Stage::Resumed(saved);
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Waiting(None)) {
+            Stage::Waiting(Some(saved)) => {
+                self.last_good.resumed(&saved);
+                let delta = self.number(DesiredState::default().changes_to(&saved));
+                self.driver.resume(delta.clone());
+                self.last_good.submitted(&delta);
+                Stage::Resumed(saved)
+            }
+            Stage::Left(saved) => {
+                self.driver.nudge().again();
+                Stage::Resumed(saved)
+            }
+            stage => stage,
+        };
+    }
+
+    /// The last good state is not applied, since the proxy serves by now.
+    pub(super) fn left(&mut self) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Waiting(None)) {
+            Stage::Resumed(saved) => Stage::Left(saved),
+            stage => stage,
+        };
     }
 
     /// Hands over what a plan changed; of the first only what differs from the last good state, where that is what was handed
@@ -50,12 +69,14 @@ impl Feed {
         match std::mem::replace(&mut self.stage, Stage::Planned) {
             // The first is applied even if it is empty: the proxy is to run, whatever it serves.
             Stage::Waiting(_) => self.submit(delta.changes),
-            Stage::Resumed(saved) => {
+            Stage::Resumed(saved) | Stage::Left(saved) => {
                 let changes = saved.changes_to(desired);
                 tracing::info!("{} Service(s) differ from the last good state", changes.len());
-                self.submit_some(changes);
+                // Even if none does: what is applied from now on is a plan.
+                self.submit(changes);
             }
-            Stage::Planned => self.submit_some(delta.changes),
+            Stage::Planned if delta.changes.is_empty() => {}
+            Stage::Planned => self.submit(delta.changes),
         }
     }
 
@@ -95,19 +116,17 @@ impl Feed {
         self.last_good.finish().await;
     }
 
-    fn submit_some(&mut self, changes: BTreeMap<ServiceKey, ServiceChange>) {
-        if !changes.is_empty() {
-            self.submit(changes);
-        }
-    }
-
     fn submit(&mut self, changes: BTreeMap<ServiceKey, ServiceChange>) {
-        let from = self.generation;
-        self.generation += u64::from(!changes.is_empty());
-        let delta = Delta { from, to: self.generation, changes };
+        let delta = self.number(changes);
         // The driver first: the keeper may be busy, for as long as it takes to copy all that it is about to save. That something is
         // confirmed is heard of only after this.
         self.driver.submit(delta.clone());
         self.last_good.submitted(&delta);
+    }
+
+    fn number(&mut self, changes: BTreeMap<ServiceKey, ServiceChange>) -> Delta {
+        let from = self.generation;
+        self.generation += u64::from(!changes.is_empty());
+        Delta { from, to: self.generation, changes }
     }
 }

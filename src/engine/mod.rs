@@ -108,7 +108,7 @@ impl Engine {
                     Some(progress) => {
                         // A push is confirmed by the proxy itself: ten a second must not cost ten looks at everything.
                         let worth_a_look = !matches!(progress, Progress::Pushed(_));
-                        publish(progress, &mut problems, &health, &feed);
+                        publish(progress, &mut problems, &health, &mut feed);
                         if worth_a_look {
                             look_now.notify_one();
                         }
@@ -207,7 +207,7 @@ fn resume(serves: Option<bool>, feed: &mut Feed, health: &HealthState, metrics: 
     }
 }
 
-fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, feed: &Feed) {
+fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, feed: &mut Feed) {
     match progress {
         Progress::Applied(report) => {
             problems.reported(&report.refused);
@@ -215,6 +215,10 @@ fn publish(progress: Progress, problems: &mut ProblemLog, health: &HealthState, 
             health.set_ready(true, "");
         }
         Progress::Pushed(pushed) => feed.pushed(&pushed),
+        Progress::Left => {
+            feed.left();
+            health.set_ready(true, "");
+        }
         Progress::Failed(error) => health.set_waiting_for(format!("nothing could be applied yet: {error}")),
     }
 }

@@ -26,18 +26,49 @@ pub struct Removals {
     changed: bool,
     looked: Instant,
     told: Remembered,
+    /// Hears of all that comes in and of what of it is let through.
+    #[cfg(test)]
+    pub(super) witness: Option<Box<dyn Fn(&Saw, &[Change]) + Send + Sync>>,
+}
+
+/// What comes in.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) enum Saw {
+    /// What follows is of this cluster.
+    Cluster(Option<Arc<str>>),
+    /// A change.
+    Said(Change),
+    /// The first complete lists are all there.
+    Complete,
+    /// Time passes.
+    Tick,
+    /// The operator lets everything go.
+    Released,
 }
 
 impl Removals {
     /// Holds removals as `hold` says, or until `release` is notified.
     pub fn new(hold: Hold, release: Arc<Notify>, metrics: Arc<Metrics>) -> Self {
         let now = Instant::now();
-        Self { hold, release, metrics, begin: now, changed: false, looked: now, told: Remembered::default() }
+        Self {
+            hold,
+            release,
+            metrics,
+            begin: now,
+            changed: false,
+            looked: now,
+            told: Remembered::default(),
+            #[cfg(test)]
+            witness: None,
+        }
     }
 
     /// The first complete lists are all there.
     pub(super) fn complete(&mut self, planner: &Planner) {
         self.hold.complete(planner.cluster(), self.begin.elapsed()).iter().for_each(tell);
+        #[cfg(test)]
+        self.show(&Saw::Complete, &[]);
         self.publish();
     }
 
@@ -72,7 +103,11 @@ impl Removals {
     /// Takes changes in, as far as they are believed.
     pub(super) fn take(&mut self, changes: Vec<Change>, planner: &mut Planner) {
         for change in changes {
+            #[cfg(test)]
+            let said = Saw::Said(change.clone());
             let verdict = self.hold.judge(planner.cluster(), change, self.begin.elapsed());
+            #[cfg(test)]
+            self.show(&said, &verdict.pass);
             self.follow(verdict, planner);
         }
         self.publish();
@@ -81,6 +116,8 @@ impl Removals {
     /// What comes next is of this cluster.
     pub(super) fn cluster(&mut self, identity: Option<Arc<str>>) {
         tracing::debug!("following the cluster {identity:?}");
+        #[cfg(test)]
+        self.show(&Saw::Cluster(identity.clone()), &[]);
         self.hold.cluster(identity, self.begin.elapsed()).iter().for_each(tell);
         self.publish();
     }
@@ -88,6 +125,8 @@ impl Removals {
     /// Lets go what was held for long enough.
     pub(super) fn tick(&mut self, planner: &mut Planner) {
         let verdict = self.hold.tick(planner.cluster(), self.begin.elapsed());
+        #[cfg(test)]
+        self.show(&Saw::Tick, &verdict.pass);
         self.follow(verdict, planner);
         self.publish();
     }
@@ -98,6 +137,8 @@ impl Removals {
         if verdict == Verdict::default() && !self.hold.holds_cluster() {
             tracing::info!("SIGUSR1: no removal is held");
         }
+        #[cfg(test)]
+        self.show(&Saw::Released, &verdict.pass);
         self.follow(verdict, planner);
         self.publish();
     }
@@ -106,6 +147,11 @@ impl Removals {
         self.changed |= !verdict.pass.is_empty();
         verdict.notices.iter().for_each(tell);
         verdict.pass.into_iter().for_each(|change| planner.ingest(change));
+    }
+
+    #[cfg(test)]
+    fn show(&self, saw: &Saw, passed: &[Change]) {
+        self.witness.iter().for_each(|witness| witness(saw, passed));
     }
 
     fn publish(&self) {

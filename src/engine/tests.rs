@@ -11,6 +11,7 @@ use lbex_core::settings::PlanSettings;
 use tokio::task::JoinHandle;
 
 mod removals;
+mod resumed;
 
 use super::testing::{Scripted, metrics};
 use super::*;

@@ -93,7 +93,8 @@ impl Steps {
     }
 }
 
-async fn look(backend: &dyn ProxyBackend) -> Result<Observed, String> {
+/// A look, for [`PATIENCE`] at the most. The error says why nothing was seen.
+pub(super) async fn look(backend: &dyn ProxyBackend) -> Result<Observed, String> {
     match tokio::time::timeout(PATIENCE, backend.observe()).await {
         Ok(Ok(observed)) => Ok(observed),
         Ok(Err(error)) => Err(format!("cannot look at the proxy: {error}")),

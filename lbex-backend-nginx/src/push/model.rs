@@ -38,7 +38,11 @@ struct Worker {
     from: SocketAddr,
     lookups: Vec<Lookup>,
     id: u16,
+    rounds: u32,
 }
+
+/// NGINX draws ids: one round in so many has those of the round before.
+const SAME_IDS: u32 = 97;
 
 impl Worker {
     fn new(port: u16, inherited: Option<&Worker>) -> Self {
@@ -48,7 +52,7 @@ impl Worker {
                 new.applied.clone_from(&old.applied);
             }
         }
-        Self { from: SocketAddr::from(([127, 0, 0, 1], port)), lookups, id: port.wrapping_mul(31) }
+        Self { from: SocketAddr::from(([127, 0, 0, 1], port)), lookups, id: port.wrapping_mul(31), rounds: 0 }
     }
 
     /// Questions that are due: a new round, or a repetition after five seconds.
@@ -58,9 +62,12 @@ impl Worker {
             let begins = lookup.next.is_some_and(|at| at <= now);
             if begins {
                 lookup.next = None;
-                lookup.round = [(); 2].map(|()| {
+                self.rounds += 1;
+                let same = self.rounds.is_multiple_of(SAME_IDS);
+                lookup.round = [0, 1].map(|family: usize| {
                     self.id = self.id.wrapping_add(7);
-                    Some((self.id, None))
+                    let before = lookup.round[family].as_ref().filter(|_| same).map(|(id, _)| *id);
+                    Some((before.unwrap_or(self.id), None))
                 });
             }
             if begins || (lookup.next.is_none() && lookup.asked_at + Duration::from_secs(5) <= now) {
@@ -316,20 +323,33 @@ fn workers_that_drain_are_told_and_then_left_alone() {
 #[test]
 fn a_day_passes_without_an_answer_that_gets_old() {
     let mut world = World::new(true);
+    // The clock passes 2^32 ms at noon.
+    world.now = Duration::from_millis(u64::from(u32::MAX)) - Duration::from_secs(12 * 3600);
+    world.table = Table::new(world.pace);
+    (0..NAMES).for_each(|index| world.tell(index));
     world.act(&Step::Set(0, vec![0]));
     world.pass(100);
+    let begin = world.now;
     let mut longest = Duration::ZERO;
-    let (mut id, mut asked) = (0, world.now);
-    for _ in 0..24 * 60 * 12 {
-        // Five seconds at a time; NGINX repeats its questions.
-        world.now += Duration::from_millis(4990);
-        world.pass(10);
+    let (mut id, mut asked, mut ids) = (0, world.now, (0_u16, 0));
+    for step in 0..24 * 60 * 12_u32 {
+        // Five seconds at a time; NGINX repeats its questions. One Service is quiet, the other one changes each time.
+        world.now += Duration::from_millis(4980);
+        world.act(&Step::Set(2, vec![u8::try_from(step % 7).expect("small"), 7]));
+        world.pass(20);
+        let applied = world.workers[0].lookups[2].applied.as_ref();
+        assert_eq!(applied, Some(&world.wanted[2]), "after {:?}", world.now - begin);
         let now = world.workers[0].lookups[0].round[0].as_ref().expect("a question").0;
         if std::mem::replace(&mut id, now) != now {
             asked = world.now;
         }
         longest = longest.max(world.now.saturating_sub(asked));
+        let last = std::mem::replace(&mut ids.0, world.workers[0].id);
+        ids.1 += u32::from(world.workers[0].id < last);
     }
+    assert_eq!((world.now - begin).as_secs(), 24 * 3600);
+    assert!(world.now.as_millis() > u32::MAX.into() && begin.as_millis() < u32::MAX.into());
+    assert!(ids.1 >= 3, "ids began anew {} times", ids.1);
     world.check().expect("what is true");
     assert!(longest > Duration::from_secs(5 * 3600) && longest < Duration::from_secs(7 * 3600), "held for {longest:?}");
     let standing = world.table.standing();

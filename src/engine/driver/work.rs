@@ -13,13 +13,19 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Inbox, LONGEST_PAUSE, Pace, Pause, Progress};
+use crate::engine::watchdog::look;
 use crate::publish::Metrics;
 
 /// How many pushes may be awaited at the same time. An NGINX of the host's takes up to a second to take one.
 const MOST_PUSHES: usize = 256;
 
-/// What came of an apply, and what it was to apply.
-type Done = (Delta, Instant, Result<ApplyReport, BackendError>);
+/// What came of what was in progress.
+enum Done {
+    /// An apply: of what, since when, and how it ended.
+    Applied(Delta, Instant, Result<ApplyReport, BackendError>),
+    /// A look before one: whether the proxy serves.
+    Looked(Result<bool, String>),
+}
 
 /// What came of a push: when it began, what it was, and the Services that the data plane did not take it for.
 type Taken = (Instant, Delta, BTreeSet<ServiceKey>);
@@ -35,9 +41,11 @@ pub(super) struct Work {
     desired: Arc<DesiredState>,
     /// What changed since the last apply began, without what was pushed; `None` before there is anything to apply.
     unapplied: Option<Delta>,
+    /// Whether all there is to apply is the last good state: only a proxy that does not serve gets it.
+    resumes: bool,
     /// Why an apply is wanted; none is where all is empty.
     wanted: Wanted,
-    /// The apply in progress.
+    /// The apply, or the look before it, in progress.
     applying: Option<BoxFuture<'static, Done>>,
     pushes: FuturesUnordered<BoxFuture<'static, Taken>>,
     /// When the last reload, or the last attempt that failed, began.
@@ -73,6 +81,7 @@ impl Work {
             progress,
             desired: Arc::default(),
             unapplied: None,
+            resumes: false,
             wanted: Wanted::default(),
             applying: None,
             pushes: FuturesUnordered::new(),
@@ -99,7 +108,7 @@ impl Work {
                 done = async { Some(self.applying.as_mut()?.await) }, if applying => {
                     self.applying = None;
                     if let Some(done) = done {
-                        self.applied(done).await;
+                        self.done(done).await;
                     }
                 }
                 Some(taken) = self.pushes.next() => self.pushed(taken).await,
@@ -111,12 +120,14 @@ impl Work {
 
     /// Takes what waits in the inbox, and pushes what of it can be pushed.
     fn take(&mut self) {
-        let (delta, again, finish) = {
+        let (delta, resumes, again, finish) = {
             let mut waiting = self.inbox.lock();
-            (waiting.delta.take(), std::mem::take(&mut waiting.again), waiting.finish)
+            (waiting.delta.take(), waiting.resumes, std::mem::take(&mut waiting.again), waiting.finish)
         };
         self.finish |= finish;
         if let Some(delta) = delta {
+            // What was not applied of the last good state goes with the first plan, even if that differs in nothing.
+            self.wanted.changed |= std::mem::replace(&mut self.resumes, resumes) && !resumes;
             self.take_in(delta);
         }
         // Before there is anything to apply, the proxy may be serving what an earlier LBEX applied.
@@ -152,8 +163,19 @@ impl Work {
         changed.into_iter().chain(retry_at.map(|at| at.max(paced))).min()
     }
 
-    /// Begins to apply the newest desired state.
+    /// Begins what is wanted.
     fn begin(&mut self) {
+        self.wanted = Wanted::default();
+        if !self.resumes {
+            return self.apply();
+        }
+        let backend = self.backend.clone();
+        let serves = async move { look(backend.as_ref()).await.map(|seen| seen.healthy) };
+        self.applying = Some(Box::pin(async move { Done::Looked(serves.await) }));
+    }
+
+    /// Begins to apply the newest desired state.
+    fn apply(&mut self) {
         self.wanted = Wanted::default();
         let desired = self.desired.clone();
         let nothing = Delta { from: desired.generation, to: desired.generation, ..Delta::default() };
@@ -161,13 +183,32 @@ impl Work {
         let (backend, begin) = (self.backend.clone(), Instant::now());
         self.applying = Some(Box::pin(async move {
             let result = backend.apply(&desired, &delta).await;
-            (delta, begin, result)
+            Done::Applied(delta, begin, result)
         }));
     }
 
-    async fn applied(&mut self, (delta, begin, result): Done) {
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Applied(delta, begin, result) => self.applied(delta, begin, result).await,
+            Done::Looked(Ok(true)) if self.resumes => {
+                tracing::info!("the proxy serves by now: the last good state is not applied");
+                tell(&self.progress, Progress::Left).await;
+            }
+            Done::Looked(Err(why)) if self.resumes => {
+                self.wanted.retry_at = Some(self.pause.next());
+                tell(&self.progress, Progress::Failed(why)).await;
+            }
+            Done::Looked(_) if self.finish => {}
+            // It does not serve, or there is a plan by now.
+            Done::Looked(_) => self.apply(),
+        }
+    }
+
+    async fn applied(&mut self, delta: Delta, begin: Instant, result: Result<ApplyReport, BackendError>) {
         match result {
             Ok(report) => {
+                // What it serves from now on is this.
+                self.resumes = false;
                 self.metrics.applied(&delta, &report, begin.elapsed());
                 log_applied(&delta, &report, begin.elapsed());
                 if matches!(report.action, Action::Reloaded | Action::Started | Action::Upgraded) {

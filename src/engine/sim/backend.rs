@@ -13,6 +13,7 @@ use lbex_core::names::ServiceKey;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::broken::Broken;
 use super::proxy::{Put, Served, Taken};
 use super::state::{Event, Life, Sim, State};
 
@@ -140,7 +141,7 @@ impl State {
                 services.insert(key.clone());
                 wait = wait.max(takes + 1).min(PUSH_LIMIT);
             }
-            if !(late && never) {
+            if !(late && never || self.breaks(Broken::LosesPushes)) {
                 self.schedule(self.now() + takes, Event::Taken(Taken { key: key.clone(), served }));
             }
         }
@@ -160,7 +161,10 @@ impl State {
             Some(served) => served.order < order,
             None => !self.proxy.alive,
         };
-        let late: BTreeSet<ServiceKey> = services.iter().filter(is_late).cloned().collect();
+        let mut late: BTreeSet<ServiceKey> = services.iter().filter(is_late).cloned().collect();
+        if self.breaks(Broken::LosesPushes) {
+            late.clear();
+        }
         if !late.is_empty() {
             self.note(|| format!("generation {generation} was not taken for {late:?}"));
             self.owe("a push was not taken");
@@ -265,6 +269,10 @@ impl State {
 
     fn not_seen(&mut self) {
         self.life.seen_wrong = Some(self.now());
+        if self.only_resumed() {
+            // The last good state is for a proxy that is known not to serve.
+            self.life.owed.clear();
+        }
     }
 
     fn seen(&mut self) -> Observed {
@@ -275,7 +283,10 @@ impl State {
         } else {
             self.life.seen_wrong = Some(self.now());
             self.life.seen_dead |= !self.proxy.alive;
-            if self.life.fold.generation > 0 {
+            if self.only_resumed() && self.proxy.alive && self.life.applied.generation == 0 {
+                // It is left alone until there is a plan.
+                self.life.owed.clear();
+            } else if self.life.fold.generation > 0 {
                 self.owe(OUT_OF_STEP);
             }
         }

@@ -29,6 +29,49 @@ pub(super) enum Broken {
     GivesUp,
     /// The last good state is applied although the proxy serves something newer.
     ResumesBlindly,
+    /// A list that lacks most of what was known is believed at once.
+    NeverHolds,
+    /// What is held is let go too early.
+    LetsGoEarly,
+    /// What is held is never let go.
+    HoldsForEver,
+    /// After a restart the first lists are believed, whatever they lack.
+    ForgetsWhatWasKnown,
+    /// Nobody looks which cluster answers.
+    BelievesAnyCluster,
+    /// SIGUSR1 lets nothing go.
+    IgnoresTheOperator,
+    /// A push that comes late takes the place of a later one.
+    PushesOvertake,
+    /// A configuration takes the place of what was pushed while it was on its way.
+    AppliesForgetPushes,
+    /// The data plane is said to take pushes that never reach it.
+    LosesPushes,
+}
+
+impl Broken {
+    /// All of them.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 18] = [
+        Self::BelievesPartialLists,
+        Self::SyncsEarly,
+        Self::LosesChanges,
+        Self::ForgetsToMerge,
+        Self::AppliesOutOfOrder,
+        Self::ConfirmsEarly,
+        Self::ForgetsLatePushes,
+        Self::GivesUp,
+        Self::ResumesBlindly,
+        Self::NeverHolds,
+        Self::LetsGoEarly,
+        Self::HoldsForEver,
+        Self::ForgetsWhatWasKnown,
+        Self::BelievesAnyCluster,
+        Self::IgnoresTheOperator,
+        Self::PushesOvertake,
+        Self::AppliesForgetPushes,
+        Self::LosesPushes,
+    ];
 }
 
 /// Stands between the driver and the backend, and breaks what is to be broken there.
@@ -118,10 +161,11 @@ impl ProxyBackend for Between {
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {
+        // The first two: LBEX looks twice.
         let first = {
             let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
             *looks += 1;
-            *looks == 1
+            *looks <= 2
         };
         if first && self.breaks(Broken::ResumesBlindly) {
             return Ok(Observed::default());

@@ -22,26 +22,34 @@ pub(super) struct Cluster {
     now: World,
     log: Vec<(Part, Change)>,
     names: Vec<ServiceKey>,
+    nodes: usize,
     /// The objects of each part from each version on at which one came, went or changed.
     history: BTreeMap<Part, Vec<(usize, Objects)>>,
 }
 
 impl Cluster {
-    pub(super) fn new(dice: &mut Rng) -> Self {
-        let count = dice.usize(2..=6);
+    /// A large one has so many objects that some removals are held.
+    pub(super) fn new(dice: &mut Rng, large: bool) -> Self {
+        let (count, nodes) = if large { (dice.usize(12..=16), 12) } else { (dice.usize(2..=6), dice.usize(1..=3)) };
         let names = (0..count).filter_map(|n| ServiceKey::new(NAMESPACES[n % 2], &format!("s{n}")).ok());
         let history = parts().into_iter().map(|part| (part, vec![(0, Objects::new())])).collect();
-        let mut cluster = Self { now: World::default(), log: Vec::new(), names: names.collect(), history };
-        for n in 0..dice.usize(1..=3) {
+        let mut cluster =
+            Self { now: World::default(), log: Vec::new(), names: names.collect(), nodes: nodes.max(3), history };
+        for n in 0..nodes {
             cluster.change(&Change::Node(node(n, dice)));
         }
         for key in cluster.names.clone() {
             cluster.change(&Change::Endpoints(endpoints(&key, dice)));
             if dice.u8(0..4) > 0 {
-                cluster.change(&Change::Service(Box::new(service(&key, dice))));
+                cluster.change(&Change::Service(Box::new(service(&key, cluster.ports(), dice))));
             }
         }
         cluster
+    }
+
+    /// How many ports are fought over.
+    fn ports(&self) -> u16 {
+        u16::try_from(self.names.len().max(5)).unwrap_or(u16::MAX)
     }
 
     pub(super) fn version(&self) -> usize {
@@ -50,8 +58,16 @@ impl Cluster {
 
     /// All objects of a part, or of a kind, as they are now.
     pub(super) fn list(&self, part: &Part) -> Vec<Change> {
-        let asked = self.now.parts.iter().filter(|(of, _)| is_of(of, part));
-        asked.flat_map(|(_, objects)| objects.values().map(|change| (**change).clone())).collect()
+        self.now.of(part).map(|change| (**change).clone()).collect()
+    }
+
+    /// The same as it was in a version.
+    pub(super) fn list_at(&self, part: &Part, version: usize) -> Vec<Change> {
+        let asked = self.history.iter().filter(|(of, _)| is_of(of, part));
+        let then = asked.filter_map(|(_, history)| {
+            history[..history.partition_point(|(since, _)| *since <= version)].last().map(|(_, objects)| objects)
+        });
+        then.flat_map(Objects::values).map(|change| (**change).clone()).collect()
     }
 
     /// What changed of a part, or of a kind, after `version`, with the version that each leads to.
@@ -109,9 +125,11 @@ impl Cluster {
         let (what, change) = match (dice.u8(0..20), there) {
             (0..=9, _) => (format!("endpoints of {key} change"), Change::Endpoints(endpoints(&key, dice))),
             (10..=11, Some(_)) => (format!("{key} is deleted"), Change::ServiceGone(key)),
-            (10..=13, None) => (format!("{key} is created"), Change::Service(Box::new(service(&key, dice)))),
+            (10..=13, None) => {
+                (format!("{key} is created"), Change::Service(Box::new(service(&key, self.ports(), dice))))
+            }
             (12..=16, Some(old)) => {
-                let mut new = service(&key, dice);
+                let mut new = service(&key, self.ports(), dice);
                 new.created = old.created;
                 if dice.bool() {
                     new.ports.clone_from(&old.ports);
@@ -123,7 +141,7 @@ impl Cluster {
                 (format!("the endpoints of {} are gone", key.name), Change::EndpointsGone(key))
             }
             _ => {
-                let n = dice.usize(0..3);
+                let n = dice.usize(0..self.nodes);
                 (format!("node n{n} changes"), Change::Node(node(n, dice)))
             }
         };
@@ -180,7 +198,7 @@ fn endpoints(key: &ServiceKey, dice: &mut Rng) -> EndpointList {
     }
 }
 
-fn service(key: &ServiceKey, dice: &mut Rng) -> Service {
+fn service(key: &ServiceKey, ports: u16, dice: &mut Rng) -> Service {
     let mut annotations: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
     let mut note = |name: &str, value: &str| drop(annotations.insert(name.into(), value.into()));
     if dice.u8(0..12) > 0 {
@@ -211,7 +229,7 @@ fn service(key: &ServiceKey, dice: &mut Rng) -> Service {
         ports: vec![ServicePort {
             name: "".into(),
             protocol: Some(if dice.u8(0..6) == 0 { Protocol::Udp } else { Protocol::Tcp }),
-            port: dice.u16(80..85),
+            port: 80 + dice.u16(0..ports),
             node_port: Some(30000),
         }],
         client_ip_affinity: dice.u8(0..8) == 0,

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use lbex_core::desired::{Delta, DesiredState, ServiceConfig};
 use lbex_core::names::ServiceKey;
 use lbex_core::oracle;
-use lbex_core::snapshot::Snapshot;
+use lbex_core::snapshot::Change;
 
-use super::objects::{Part, World};
+use super::belief::Belief;
+use super::objects::{Part, asked, is_of, parts};
 use super::proxy::{Served, in_words, with_servers};
 use super::state::State;
+use crate::engine::removals::Saw;
+use crate::publish::ObjectKind;
 use crate::source::SourceEvent;
+use crate::state::Remembered;
 
 /// Within how many ms what failed is tried again.
 const AGAIN: u64 = 30_000;
@@ -23,6 +27,8 @@ pub(super) struct Plan {
     services: BTreeMap<ServiceKey, Arc<ServiceConfig>>,
     /// The versions that the parts had at the least.
     versions: BTreeMap<Part, usize>,
+    /// Whether what it is of was never so: a list lied, and was believed.
+    fooled: bool,
 }
 
 /// What it keeps in mind.
@@ -32,12 +38,15 @@ pub(super) struct Eye {
     pub(super) broken: Option<String>,
     /// Since when nothing goes wrong and nothing changes.
     pub(super) calm_since: Option<u64>,
-    /// What the source has said to this LBEX.
-    told: World,
-    told_all: Snapshot,
+    /// What this LBEX is to believe.
+    pub(super) belief: Belief,
     versions: BTreeMap<Part, usize>,
-    synced: bool,
-    /// The plans of all that the source has said to any LBEX, and the last that differs for each Service from the one before.
+    /// The newest that any LBEX was told of.
+    newest: BTreeMap<Part, usize>,
+    /// The parts that the source has listed, and those whose lists lie.
+    listed: BTreeSet<Part>,
+    lying: BTreeSet<Part>,
+    /// The plans of all that any LBEX was to believe, and the last that differs for each Service from the one before.
     plans: Vec<Plan>,
     changed: BTreeMap<ServiceKey, usize>,
     /// The first plan of this LBEX, and the one that it has got to.
@@ -47,10 +56,11 @@ pub(super) struct Eye {
 
 impl State {
     /// Another LBEX begins.
-    pub(super) fn eye_begins(&mut self) {
+    pub(super) fn eye_begins(&mut self, remembered: &Remembered) {
+        let Remembered { cluster, inventory } = remembered.clone();
         let eye = &mut self.eye;
-        (eye.told, eye.told_all, eye.synced) = (World::default(), Snapshot::default(), false);
-        eye.versions.clear();
+        eye.belief = Belief::new(self.setup.hold, cluster.map(Into::into), inventory);
+        (eye.versions, eye.listed, eye.lying) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         (eye.first, eye.reached) = (eye.plans.len(), eye.plans.len());
     }
 
@@ -59,55 +69,73 @@ impl State {
         self.eye.plans.len() == self.eye.first && !self.life.plans.is_empty()
     }
 
-    /// The source says something to LBEX.
+    /// A list that comes lies, or does not.
+    pub(super) fn lies(&mut self, asked: &Part, lies: bool) {
+        for part in parts().into_iter().filter(|part| is_of(part, asked)) {
+            if lies {
+                self.eye.lying.insert(part)
+            } else {
+                self.eye.lying.remove(&part)
+            };
+        }
+    }
+
+    /// The source says something.
     pub(super) fn told(&mut self, event: &SourceEvent) {
         match event {
             SourceEvent::Changes(changes) => {
-                let mut parts = Vec::new();
-                for change in changes {
-                    parts.extend(self.eye.told.apply(change));
-                    self.eye.told_all.apply(change.clone());
-                }
-                parts.sort();
-                parts.dedup();
-                parts.iter().for_each(|part| self.check_told(part));
+                let lists = changes.iter().filter_map(asked);
+                self.eye
+                    .listed
+                    .extend(lists.flat_map(|list| parts().into_iter().filter(move |part| is_of(part, &list))));
             }
-            SourceEvent::Synced => {
-                self.eye.synced = true;
-                if self.eye.versions.len() < super::objects::parts().len() {
-                    self.fail("the first lists are called complete and are not".to_owned());
-                }
+            SourceEvent::Synced if self.eye.listed.len() < parts().len() => {
+                self.fail("the first lists are called complete and are not".to_owned());
             }
-            _ => return,
+            _ => {}
         }
-        if self.eye.synced {
-            self.plan();
+    }
+
+    /// LBEX sees what the source has said, and lets `passed` through.
+    pub(super) fn saw(&mut self, saw: &Saw, passed: &[Change]) {
+        let now = self.now();
+        match self.eye.belief.saw(now, saw, passed) {
+            Ok(told) => told.iter().for_each(|part| self.check_told(part)),
+            Err(what) => self.fail(what),
         }
     }
 
     /// What is said of a part must be what it was at some time, and not go back.
     fn check_told(&mut self, part: &Part) {
-        let known = self.eye.versions.get(part).copied().unwrap_or_default();
-        let objects = self.eye.told.parts.get(part).cloned().unwrap_or_default();
-        match self.cluster.when(part, &objects, known) {
-            Some(version) => drop(self.eye.versions.insert(part.clone(), version)),
-            None => self.fail(format!("the source says what never was of {part:?}: {:?}", objects.keys())),
+        if self.eye.lying.contains(part) {
+            return;
         }
+        let known = self.eye.versions.get(part).copied().unwrap_or_default();
+        let objects = self.eye.belief.told.parts.get(part).cloned().unwrap_or_default();
+        let Some(version) = self.cluster.when(part, &objects, known) else {
+            return self.fail(format!("the source says what never was of {part:?}: {:?}", objects.keys()));
+        };
+        self.eye.versions.insert(part.clone(), version);
+        let newest = self.eye.newest.entry(part.clone()).or_default();
+        *newest = version.max(*newest);
     }
 
+    /// The plan of what is believed now.
     fn plan(&mut self) {
-        let services = oracle::plan(&self.rules, &self.eye.told_all).services;
+        let services = oracle::plan(&self.rules, &self.eye.belief.snapshot).services;
+        // What is believed of Services was not so since what is known of them.
+        let fooled = self.eye.belief.believed.parts.iter().any(|(part, objects)| {
+            let known = self.eye.newest.get(part).copied().unwrap_or_default();
+            part.0 == ObjectKind::Service && self.cluster.when(part, objects, known).is_none()
+        });
         let eye = &mut self.eye;
         let nothing = BTreeMap::new();
         let before = eye.plans.last().map_or(&nothing, |plan| &plan.services);
         let keys = before.keys().chain(services.keys());
         let differing: Vec<_> = keys.filter(|key| before.get(*key) != services.get(*key)).cloned().collect();
-        if differing.is_empty() && eye.plans.len() > eye.first {
-            return;
-        }
         let number = eye.plans.len();
         eye.changed.extend(differing.into_iter().map(|key| (key, number)));
-        eye.plans.push(Plan { services, versions: eye.versions.clone() });
+        eye.plans.push(Plan { services, versions: eye.versions.clone(), fooled });
     }
 
     /// The driver takes a delta.
@@ -127,12 +155,14 @@ impl State {
 
     /// Which plan the newest desired state is.
     fn find_plan(&mut self) -> usize {
-        let fold = &self.life.fold.services;
-        let of_source = self.eye.plans.iter().enumerate().skip(self.eye.reached);
-        if let Some((number, _)) = of_source.into_iter().find(|(_, plan)| plan.services == *fold) {
-            self.eye.reached = number;
-            return number;
+        if self.eye.belief.may_plan() {
+            self.plan();
+            self.eye.reached = self.eye.plans.len() - 1;
+            if self.eye.plans[self.eye.reached].services == self.life.fold.services {
+                return self.eye.reached;
+            }
         }
+        let fold = &self.life.fold.services;
         let saved = self.life.saved.as_ref().filter(|(saved, _)| saved.services == *fold);
         if let Some((_, plan)) = saved.filter(|_| self.life.plans.is_empty()) {
             let plan = *plan;
@@ -142,7 +172,7 @@ impl State {
             return plan;
         }
         let shown: Vec<_> = fold.iter().map(|(key, config)| format!("{key} {}", in_words(config))).collect();
-        self.fail(format!("this is no plan of anything that the source said: {}", shown.join("; ")));
+        self.fail(format!("this is no plan of what is to be believed: {}", shown.join("; ")));
         self.eye.reached
     }
 
@@ -233,7 +263,7 @@ impl State {
         if self.eye.changed.get(key).is_none_or(|changed| *changed <= old.plan) {
             self.fail(format!("{key} did not change and is touched: {was}, then {is}"));
         }
-        if new.is_none() && !refused {
+        if new.is_none() && !refused && !self.eye.plans[old.plan..].iter().any(|plan| plan.fooled) {
             let versions = self.eye.plans.get(old.plan).map(|plan| plan.versions.clone()).unwrap_or_default();
             let has_it = |cluster| oracle::plan(&self.rules, &cluster).services.contains_key(key);
             if self.cluster.with_services_since(&versions).all(has_it) {
@@ -285,6 +315,9 @@ impl State {
     /// Everything has been quiet for long enough.
     pub(super) fn check_end(&mut self) {
         self.check_owed();
+        if !self.eye.belief.is_sure() {
+            self.fail("in the end something is still in doubt".to_owned());
+        }
         let plan = oracle::plan(&self.rules, &self.cluster.snapshot()).services;
         let wanted = DesiredState { generation: 0, services: plan.clone() };
         let refused = self.refusals(&wanted);

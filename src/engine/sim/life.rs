@@ -64,33 +64,56 @@ pub(super) fn live(sim: &Sim, metrics: &Arc<Metrics>) -> bool {
 
 fn start(sim: &Sim, metrics: &Arc<Metrics>) -> Running {
     let rules = rules();
-    let (interval, namespaces, saved) = sim.with(|state| {
+    let (interval, namespaces, saved, remembered) = sim.with(|state| {
         state.clock = Some(Instant::now());
-        state.eye_begins();
         let saved = state.disk.saved.as_ref();
+        let remembered = saved.map_or_else(Remembered::default, |(saved, _)| Remembered {
+            cluster: saved.cluster.clone(),
+            inventory: saved.inventory.clone(),
+        });
         let saved = saved.map(|(saved, plan)| (fit(&saved.desired, &rules.settings).0, *plan));
+        state.eye_begins(&remembered);
         let number = state.life.number + 1;
         state.life = Life { number, begin: state.time, saved: saved.clone(), ..Life::default() };
         state.note(|| format!("LBEX starts, with a last good state: {}", saved.is_some()));
-        (state.setup.interval, state.setup.namespaces, saved.map(|(saved, _)| saved))
+        (state.setup.interval, state.setup.namespaces, saved.map(|(saved, _)| saved), remembered)
     });
     let events = follow_all(sim, namespaces);
     let backend = Between::new(Arc::new(SimBackend(sim.clone())), sim.with(|state| state.broken));
     let (health, stop) = (Arc::new(HealthState::new()), CancellationToken::new());
     let engine = Engine {
         planner: Planner::new(rules),
-        removals: Removals::new(Hold::new(None, None, None), Arc::default(), metrics.clone()),
+        removals: removals(sim, &remembered, metrics),
         host: watch::channel(HostAddresses::default()).1,
         source: events,
         backend: Arc::new(backend),
         pace: Pace { reload_interval: Duration::from_millis(interval) },
         saved,
-        last_good: LastGood::start(SimStore(sim.clone()), Scope::default(), Remembered::default(), metrics.clone()),
+        last_good: LastGood::start(SimStore(sim.clone()), Scope::default(), remembered, metrics.clone()),
         health: health.clone(),
         metrics: metrics.clone(),
     };
     let engine = tokio::spawn(engine.run(stop.clone()));
     Running { sim: sim.clone(), health, engine, stop }
+}
+
+/// The hold, with the eye on it.
+fn removals(sim: &Sim, remembered: &Remembered, metrics: &Arc<Metrics>) -> Removals {
+    let (limit, release, broken) = sim.with(|state| (state.setup.hold, state.release.clone(), state.broken));
+    let limit = match broken {
+        Some(Broken::NeverHolds) => None,
+        Some(Broken::HoldsForEver) => limit.map(|_| u64::MAX),
+        Some(Broken::LetsGoEarly) => limit.map(|limit| limit / 2),
+        _ => limit,
+    };
+    let inventory = remembered.inventory.clone().filter(|_| broken != Some(Broken::ForgetsWhatWasKnown));
+    let cluster = remembered.cluster.as_deref().map(Into::into);
+    let hold = Hold::new(limit.map(Duration::from_millis), cluster, inventory);
+    let release = if broken == Some(Broken::IgnoresTheOperator) { Arc::default() } else { release };
+    let mut removals = Removals::new(hold, release, metrics.clone());
+    let sim = sim.clone();
+    removals.witness = Some(Box::new(move |saw, passed| sim.with(|state| state.saw(saw, passed))));
+    removals
 }
 
 /// The source: followers, the gatherer, and the tap where the eye listens.

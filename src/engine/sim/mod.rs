@@ -3,9 +3,9 @@
 //! network; time is virtual, and everything that happens by chance is drawn from the schedule's seed.
 //!
 //! ```text
-//! cluster -> follow (lists, watches, what breaks them) -> Gatherer -> tap -> Engine -> Between -> SimBackend -> proxy
-//!                                                           |                 |           |          |
-//!                                                          eye: what holds after every step, and in the end
+//! cluster -> follow (lists, watches, what breaks them, lies) -> Gatherer -> tap -> Engine -> Between -> SimBackend -> proxy
+//!                                                                            |  Hold          |           |          |
+//!                                                           belief + eye: what holds after every step, and in the end
 //! ```
 //!
 //! `script` draws what happens; LBEX itself is killed and started again within a schedule: each life has a tokio runtime of its own,
@@ -13,6 +13,7 @@
 //! happens in it.
 
 mod backend;
+mod belief;
 mod broken;
 mod cluster;
 mod disk;

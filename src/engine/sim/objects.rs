@@ -58,13 +58,30 @@ pub(super) fn single(change: &Change) -> Option<(Part, Id, bool)> {
     })
 }
 
+/// The kind, in one namespace or in all, that a change is the complete list of; `None`: it is no list.
+pub(super) fn asked(change: &Change) -> Option<Part> {
+    Some(match change {
+        Change::AllServices(_) => (ObjectKind::Service, None),
+        Change::NamespaceServices(of, _) => (ObjectKind::Service, Some(of.clone())),
+        Change::AllNodes(_) => (ObjectKind::Node, None),
+        Change::AllEndpoints(..) => (ObjectKind::Endpoints, None),
+        Change::NamespaceEndpoints(of, ..) => (ObjectKind::Endpoints, Some(of.clone())),
+        _ => return None,
+    })
+}
+
 /// Everything that is known of a cluster.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct World {
     pub(super) parts: BTreeMap<Part, Objects>,
 }
 
 impl World {
+    /// The objects of a kind, in one namespace or in all.
+    pub(super) fn of<'a>(&'a self, asked: &'a Part) -> impl Iterator<Item = &'a Arc<Change>> {
+        self.parts.iter().filter(move |(part, _)| is_of(part, asked)).flat_map(|(_, objects)| objects.values())
+    }
+
     /// Takes a change in. The parts that it is about.
     pub(super) fn apply(&mut self, change: &Change) -> Vec<Part> {
         if let Some((part, id, there)) = single(change) {
@@ -76,19 +93,23 @@ impl World {
             }
             return vec![part];
         }
+        let Some(asked) = asked(change) else { return Vec::new() };
         let services = |all: &[Arc<Service>]| all.iter().map(|s| Change::Service(Box::new((**s).clone()))).collect();
         let lists = |all: &[EndpointList]| all.iter().cloned().map(Change::Endpoints).collect();
-        let (asked, all): (Part, Vec<Change>) = match change {
-            Change::AllServices(all) => ((ObjectKind::Service, None), services(all)),
-            Change::NamespaceServices(of, all) => ((ObjectKind::Service, Some(of.clone())), services(all)),
-            Change::AllNodes(all) => ((ObjectKind::Node, None), all.iter().cloned().map(Change::Node).collect()),
-            Change::AllEndpoints(_, all) => ((ObjectKind::Endpoints, None), lists(all)),
-            Change::NamespaceEndpoints(of, _, all) => ((ObjectKind::Endpoints, Some(of.clone())), lists(all)),
+        let all: Vec<Change> = match change {
+            Change::AllServices(all) | Change::NamespaceServices(_, all) => services(all),
+            Change::AllNodes(all) => all.iter().cloned().map(Change::Node).collect(),
+            Change::AllEndpoints(_, all) | Change::NamespaceEndpoints(_, _, all) => lists(all),
             _ => return Vec::new(),
         };
         let of_kind: Vec<Part> = parts().into_iter().filter(|part| is_of(part, &asked)).collect();
+        let api = match change {
+            Change::AllEndpoints(api, _) | Change::NamespaceEndpoints(_, api, _) => Some(*api),
+            _ => None,
+        };
         for part in &of_kind {
-            self.parts.insert(part.clone(), Objects::new());
+            let of_other_api = |id: &Id| matches!(id, Id::Endpoints(key) if Some(key.api) != api);
+            self.parts.entry(part.clone()).or_default().retain(|id, _| of_other_api(id));
         }
         all.iter().for_each(|change| drop(self.apply(change)));
         of_kind

@@ -8,6 +8,7 @@ use lbex_core::desired::{Listener, ServiceConfig};
 use lbex_core::names::ServiceKey;
 use tokio::sync::oneshot;
 
+use super::broken::Broken;
 use super::state::State;
 
 /// Which life of LBEX, and which generation of it: the greater is the newer.
@@ -101,7 +102,8 @@ impl State {
             }
         }
         for (key, served) in &mut wanted {
-            if let Some(pushed) = self.life.pushed.get(key).filter(|pushed| pushed.order > served.order) {
+            let pushed = self.life.pushed.get(key).filter(|_| !self.breaks(Broken::AppliesForgetPushes));
+            if let Some(pushed) = pushed.filter(|pushed| pushed.order > served.order) {
                 *served = served.with(pushed);
             }
             if let Some(old) = self.proxy.served.get(key).filter(|old| old.config == served.config) {
@@ -114,7 +116,9 @@ impl State {
     /// The proxy takes servers.
     pub(super) fn take(&mut self, taken: Taken) {
         let Taken { key, served: new } = taken;
-        let Some(old) = self.proxy.served.get(&key).filter(|old| old.order < new.order).cloned() else { return };
+        let overtakes = self.breaks(Broken::PushesOvertake);
+        let old = self.proxy.served.get(&key).filter(|old| old.order < new.order || overtakes);
+        let Some(old) = old.cloned() else { return };
         let new = old.with(&new);
         self.note(|| format!("the proxy takes servers of {key}"));
         self.check_touch(&key, &old, Some(&new), false);

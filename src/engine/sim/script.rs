@@ -1,6 +1,6 @@
 //! What happens in a schedule: steps at random times, each of which changes the cluster, makes something go wrong, or ends LBEX.
 
-use super::follow::{Connection, Cut};
+use super::follow::{Connection, Cut, Lie, Lying};
 use super::state::{Event, Faults, State};
 
 /// How LBEX ends.
@@ -30,9 +30,10 @@ impl State {
         match event {
             Event::Put(put) => self.put(put),
             Event::Taken(taken) => self.take(taken),
-            // The last good state goes on being tried once it was handed over, also over a proxy that somebody started meanwhile with
-            // something newer: a known limit.
-            Event::StartedByOthers if self.only_resumed() => {}
+            // Whether it gets the last good state is looked at when that begins to be applied; whoever starts it then is late.
+            Event::StartedByOthers if self.only_resumed() && self.life.applying.is_some() => {
+                self.schedule(self.now() + 100, Event::StartedByOthers);
+            }
             Event::StartedByOthers => self.started_by_others(),
             Event::LbexStarts => {}
             Event::Step => return self.step(up),
@@ -43,11 +44,12 @@ impl State {
     fn step(&mut self, up: bool) -> Then {
         self.check_owed();
         if let Some(since) = self.eye.calm_since {
-            if self.now() >= since + QUIET {
+            let quiet = self.quiet();
+            if self.now() >= since + quiet {
                 return Then::Over;
             }
             self.life.late_reloads = 0;
-            let rest = (since + QUIET).saturating_sub(self.now());
+            let rest = (since + quiet).saturating_sub(self.now());
             self.schedule(self.now() + if rest > NO_RELOADS { rest - NO_RELOADS } else { rest }, Event::Step);
             return Then::Goes;
         }
@@ -80,7 +82,7 @@ impl State {
         let now = self.now();
         let until = now + [500, 3_000, 20_000, 50_000][self.dice.usize(0..4)];
         let yes = self.dice.bool();
-        match self.dice.u8(0..14) {
+        match self.dice.u8(0..18) {
             0 | 1 => {
                 self.note(|| format!("applies fail until {until}, permanently: {yes}"));
                 self.faults.apply = (until, yes);
@@ -122,6 +124,12 @@ impl State {
             }
             9 => self.drift(),
             10 | 11 => self.watches_fail(until),
+            12 | 13 => self.lists_lie(until, yes),
+            14 => self.another_cluster_answers(until),
+            15 => {
+                self.note(|| "SIGUSR1".to_owned());
+                self.release.notify_one();
+            }
             _ if up => return Then::Ends(if yes { End::Killed } else { End::Stopped }),
             _ => self.die(),
         }
@@ -141,6 +149,34 @@ impl State {
         self.followers.iter().for_each(|follower| follower.notify_one());
     }
 
+    fn lists_lie(&mut self, until: u64, silent: bool) {
+        let lie = [Lie::Empty, Lie::Partial, Lie::Older(self.dice.usize(1..10))][self.dice.usize(0..3)];
+        for scope in 0..self.followers.len() {
+            if self.dice.bool() {
+                self.note(|| {
+                    format!("watch {scope} breaks, and its list lies until {until}: {lie:?}, silent: {silent}")
+                });
+                self.faults.lies.insert(scope, Lying { until, lie, silent });
+                self.connection(scope).cut = Some(Cut::Gone);
+            }
+        }
+        self.followers.iter().for_each(|follower| follower.notify_one());
+    }
+
+    fn another_cluster_answers(&mut self, until: u64) {
+        self.note(|| format!("another cluster answers until {until}"));
+        for scope in 0..self.followers.len() {
+            self.faults.lies.insert(scope, Lying { until, lie: Lie::Other, silent: true });
+            self.connection(scope).cut = Some(Cut::Gone);
+        }
+        self.followers.iter().for_each(|follower| follower.notify_one());
+    }
+
+    /// For how long it is quiet at the end, in ms: what is held is let go in that time, too.
+    fn quiet(&self) -> u64 {
+        QUIET + self.setup.hold.map_or(0, |hold| hold + NO_RELOADS)
+    }
+
     /// Everything is well from now on.
     fn calm(&mut self) {
         self.note(|| "all is well from now on".to_owned());
@@ -150,5 +186,6 @@ impl State {
         self.connections.values_mut().for_each(|connection| connection.fails_until = 0);
         self.disk.full_until = 0;
         self.eye.calm_since = Some(self.now());
+        self.followers.iter().for_each(|follower| follower.notify_one());
     }
 }

@@ -16,7 +16,7 @@ use super::broken::Broken;
 use super::cluster::Cluster;
 use super::disk::Disk;
 use super::eye::Eye;
-use super::follow::Connection;
+use super::follow::{Connection, Lying};
 use super::proxy::{Proxy, Put, Served, Taken};
 
 /// What happens at its time.
@@ -43,6 +43,8 @@ pub(super) struct Faults {
     pub(super) push: (u64, bool),
     /// How long an apply takes, in ms, at the most.
     pub(super) slow: (u64, u64),
+    /// What the followers' lists lie.
+    pub(super) lies: BTreeMap<usize, Lying>,
 }
 
 /// What differs between schedules and stays during one.
@@ -53,6 +55,10 @@ pub(super) struct Setup {
     /// What is refused for ever is left out, and not served as it last was.
     pub(super) leaves_out: bool,
     pub(super) namespaces: bool,
+    /// For how long removals are held, in ms; `None`: never.
+    pub(super) hold: Option<u64>,
+    /// Whether LBEX may see which cluster it is.
+    pub(super) identity: bool,
     /// How many steps the script has.
     pub(super) steps: u32,
     /// One in so many steps changes something other than the cluster.
@@ -99,6 +105,10 @@ pub(super) struct State {
     pub(super) rules: Rules,
     pub(super) setup: Setup,
     pub(super) cluster: Cluster,
+    /// Another one that may answer in its place. Nothing changes there.
+    pub(super) other: Cluster,
+    /// The operator's SIGUSR1.
+    pub(super) release: Arc<Notify>,
     pub(super) proxy: Proxy,
     pub(super) disk: Disk,
     pub(super) faults: Faults,
@@ -134,15 +144,20 @@ impl State {
             pushes: dice.u8(0..4) > 0,
             leaves_out: dice.bool(),
             namespaces: dice.u8(0..4) == 0,
+            hold: [None, Some(20_000), Some(60_000), Some(300_000)][dice.usize(0..4)],
+            identity: dice.u8(0..4) > 0,
             steps: dice.u32(5..40),
             calm: [2, 3, 8][dice.usize(0..3)],
         };
-        let cluster = Cluster::new(&mut dice);
+        let large = setup.hold.is_some() && dice.bool();
+        let (cluster, other) = (Cluster::new(&mut dice, large), Cluster::new(&mut dice, large));
         let mut state = Self {
             dice,
             rules: rules(),
             setup,
             cluster,
+            other,
+            release: Arc::default(),
             proxy: Proxy::default(),
             disk: Disk::default(),
             faults: Faults::default(),

@@ -14,8 +14,8 @@ use crate::source::{Ignore, ObjectKind, SourceEvent};
 /// What a follower says.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// The complete list, as changes of single objects.
-    Listed(Vec<Change>),
+    /// The complete list, as changes of single objects, and the identity of the cluster.
+    Listed(Vec<Change>, Option<Arc<str>>),
     /// Changes since.
     Changes(Vec<Change>),
     /// The watch works.
@@ -35,8 +35,8 @@ impl Mouth {
     /// Says it; false: nobody listens any more.
     pub(crate) async fn say(&self, said: Said) -> bool {
         let report = match said {
-            Said::Listed(objects) => {
-                Report::Listed { objects: objects.into_iter().filter_map(object).collect(), cluster: None }
+            Said::Listed(objects, cluster) => {
+                Report::Listed { objects: objects.into_iter().filter_map(object).collect(), cluster }
             }
             Said::Changes(changes) => Report::Changes(changes),
             Said::Working => Report::Working,

@@ -49,6 +49,24 @@ fn the_first_lists_of_a_cluster_that_is_taken_in_are_not_held() {
 }
 
 #[test]
+fn what_is_held_of_lists_that_another_cluster_has_not_told_is_let_go_in_its_time() {
+    let mut gate = Gate::new(Some(LIMIT));
+    gate.cluster("a", 0);
+    gate.take(Change::AllServices(services(0..3)), 0);
+    gate.take(Change::AllNodes((0..30).map(node).collect()), 0);
+    gate.cluster("b", 10);
+    gate.take(Change::AllServices(services(50..51)), 10);
+    gate.cluster("a", 20);
+    gate.take(Change::AllNodes(vec![node(1)]), 20);
+    gate.tick(310);
+    assert_eq!((gate.services(), gate.cluster.nodes().len()), (1, 30), "b is taken in; of Nodes only a has told");
+    gate.tick(319);
+    assert_eq!((gate.cluster.nodes().len(), gate.hold.held(ObjectKind::Node)), (30, 29));
+    gate.tick(320);
+    assert_eq!((gate.cluster.nodes().len(), gate.hold.held(ObjectKind::Node)), (1, 0));
+}
+
+#[test]
 fn a_cluster_that_the_operator_wants_is_taken_in_as_soon_as_it_has_a_list() {
     let mut gate = Gate::new(Some(LIMIT));
     gate.cluster("a", 0);
