@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lbex_core::desired::{Algorithm, Listener, Method, Servers, ServiceConfig};
 use lbex_core::model::Protocol;
+use lbex_core::names::ServiceKey;
 use serde::Serialize;
 
 use super::{Dialect, RenderError, SERVICE, Templates};
@@ -103,6 +104,13 @@ pub fn render_service_as(
     templates.render(SERVICE, &format!("the Service {key}"), &view)
 }
 
+/// The name of a listener's upstream: `PORT.PROTOCOL.NAMESPACE.SERVICE`.
+pub fn upstream_name(service: &ServiceKey, listener: &Listener) -> String {
+    // What differs comes first: NGINX compares each name with all others of the same length, at every check, start and
+    // reload. With 10,000 upstreams that takes a quarter of the time that names with a common beginning take.
+    format!("{}.{}.{}.{}", listener.port, listener.protocol.as_str(), service.namespace, service.name)
+}
+
 /// Whether a listener's servers are few enough for names.
 pub fn fits_names(listener: &Listener) -> bool {
     match &listener.upstream.servers {
@@ -151,9 +159,7 @@ fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect, form: Fo
         }
     };
     ListenerView {
-        // What differs comes first: NGINX compares each name with all others of the same length, at every check, start and
-        // reload. With 10,000 upstreams that takes a quarter of the time that names with a common beginning take.
-        name: format!("{}.{protocol}.{}.{}", listener.port, service.service.namespace, service.service.name),
+        name: upstream_name(&service.service, listener),
         udp,
         addresses: listener.addresses.iter().map(|&ip| SocketAddr::new(ip, listener.port)).collect(),
         listen_options: if udp { UDP_OPTIONS } else { TCP_OPTIONS },
