@@ -101,6 +101,17 @@ impl Fleet {
         self.instances.iter().map(of).collect()
     }
 
+    /// Gives all instances all that is wanted; see [`tell`](Self::tell).
+    pub(crate) fn tell_all(
+        &self,
+        desired: &DesiredState,
+        wanted: impl Fn(&ServiceConfig) -> Vec<Target>,
+        gone: impl Fn(&Instance, &ServiceKey, &Arc<str>),
+    ) -> Awaited {
+        self.told().applied = None;
+        self.tell(desired, &Delta::default(), wanted, gone)
+    }
+
     /// Gives all instances what is wanted. `wanted`: what a Service's upstreams are to be. `gone`: what happens to an upstream that
     /// was kept in step and is not wanted any more.
     pub(crate) fn tell(
@@ -134,6 +145,13 @@ impl Fleet {
     /// Waits until every instance that answers has taken or refused all of it.
     pub(crate) async fn applied(&self, awaited: &Awaited) {
         self.settled(awaited, APPLIED).await;
+    }
+
+    /// The same for upstreams of the first instance.
+    pub(crate) async fn applied_one(&self, tickets: &[Ticket]) {
+        if let Some(instance) = self.instances.first() {
+            instance.settled(tickets, APPLIED).await;
+        }
     }
 
     async fn settled(&self, awaited: &Awaited, limit: Duration) {

@@ -9,7 +9,9 @@ pub mod calls;
 mod converge;
 mod fleet;
 mod instance;
+mod local;
 mod remote;
 
 pub use instance::Pace;
+pub use local::LocalBackend;
 pub use remote::{RemoteBackend, RemoteError, RemoteOptions};

@@ -106,9 +106,9 @@ impl Instance {
         self.shared.wake.notify_one();
     }
 
-    /// Upstreams for which `stays` is false are left alone from now on.
-    pub(crate) fn forget(&self, stays: impl Fn(&str) -> bool) {
-        self.shared.state().groups.retain(|name, _| stays(name));
+    /// This upstream is left alone from now on.
+    pub(crate) fn forget(&self, name: &str) {
+        self.shared.state().groups.remove(name);
     }
 
     /// Whether this upstream is kept in step.
