@@ -15,3 +15,17 @@ mod remote;
 pub use instance::Pace;
 pub use local::LocalBackend;
 pub use remote::{RemoteBackend, RemoteError, RemoteOptions};
+
+use lbex_core::backend::Capabilities;
+
+/// What NGINX Plus can do, without one at hand (`lbex validate`). `elsewhere`: it is driven through its API only.
+pub fn capabilities(elsewhere: bool) -> Capabilities {
+    Capabilities {
+        description: "NGINX Plus".to_owned(),
+        // Elsewhere connections are spread as the upstream there says.
+        least_time: true,
+        dns_servers: !elsewhere,
+        live_servers: true,
+        drains: true,
+    }
+}

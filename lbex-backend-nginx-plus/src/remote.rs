@@ -114,14 +114,8 @@ fn restricted() -> Refusal {
 impl ProxyBackend for RemoteBackend {
     fn capabilities(&self) -> Capabilities {
         let urls: Vec<String> = self.fleet.instances().iter().map(crate::instance::Instance::url).collect();
-        Capabilities {
-            description: format!("NGINX Plus through its API ({})", urls.join(", ")),
-            // How connections are spread is as the upstream there says.
-            least_time: true,
-            dns_servers: false,
-            live_servers: true,
-            drains: true,
-        }
+        let description = format!("NGINX Plus through its API ({})", urls.join(", "));
+        Capabilities { description, ..crate::capabilities(true) }
     }
 
     fn remember(&self, last_good: &DesiredState) {

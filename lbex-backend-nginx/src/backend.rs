@@ -36,7 +36,7 @@ use crate::prefix::Prefix;
 use crate::process::Nginx;
 use crate::render::{MainInput, Templates};
 
-pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, render_only, render_plus};
+pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, find_plus, render_only, render_plus};
 
 use draining::Draining;
 use live::Pusher;

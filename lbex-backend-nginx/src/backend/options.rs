@@ -170,8 +170,8 @@ impl NginxBackend {
     }
 }
 
-/// Finds NGINX Plus.
-async fn find_plus(choice: &NginxChoice) -> Result<Candidate, OpenError> {
+/// Finds NGINX Plus; `auto` is that of the system.
+pub async fn find_plus(choice: &NginxChoice) -> Result<Candidate, OpenError> {
     let choice = if *choice == NginxChoice::Auto { &NginxChoice::System } else { choice };
     let candidate = find(choice).await?;
     if candidate.capabilities().plus {
