@@ -12,7 +12,7 @@ use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
 use serde_json::json;
 
-use crate::support::{Manifests, pods, pods_slice, servers};
+use crate::support::{Manifests, lbex_on, pods, pods_slice, servers};
 
 /// Runs LBEX to its end, with these variables and no others of LBEX's.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
@@ -283,7 +283,7 @@ async fn render(nginx: Nginx) -> Result<()> {
 
     // The embedded NGINX is where an LBEX of that prefix has put it.
     let empty = Manifests::new()?;
-    let lbex = empty.lbex(nginx).start().await?;
+    let lbex = lbex_on(&empty, nginx).start().await?;
     lbex.wait_healthy().await?;
     let program = match nginx {
         Nginx::Embedded => lbex.prefix().join("bin/nginx"),

@@ -16,6 +16,7 @@
 //! sets with [`StandIn::change`]).
 
 pub mod api;
+pub mod nginx;
 pub mod traffic;
 
 mod access;

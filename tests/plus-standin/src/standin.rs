@@ -100,7 +100,8 @@ impl Builder {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let server = Thread { shared: shared.clone(), places: self.places, tls: self.tls };
-        let thread = std::thread::Builder::new().name("plus-standin".to_owned()).spawn(move || server.run(inbox, ready))?;
+        let thread =
+            std::thread::Builder::new().name("plus-standin".to_owned()).spawn(move || server.run(inbox, ready))?;
         let mut this = StandIn { shared, initial, commands, addresses: Vec::new(), thread: Some(thread) };
         this.addresses = started.await.map_err(|_| anyhow!("the stand-in's thread has ended"))??;
         Ok(this)
@@ -250,11 +251,7 @@ impl Thread {
         }
     }
 
-    async fn obey(
-        mut self,
-        mut inbox: mpsc::UnboundedReceiver<Command>,
-        ready: oneshot::Sender<Result<Vec<Place>>>,
-    ) {
+    async fn obey(mut self, mut inbox: mpsc::UnboundedReceiver<Command>, ready: oneshot::Sender<Result<Vec<Place>>>) {
         let mut accepting = JoinSet::new();
         let started = match self.shared.begin().await {
             Ok(()) => self.listen(&mut accepting).await,

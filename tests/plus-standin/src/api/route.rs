@@ -32,8 +32,7 @@ type Result<T = Answer> = std::result::Result<T, ApiError>;
 
 /// Answers a request; `state` is changed as the answer says, or not at all. `id` becomes an error's `request_id`.
 pub fn answer(state: &mut State, request: &Request<'_>, id: &str) -> Answer {
-    respond(state, request)
-        .unwrap_or_else(|error| Answer { status: error.code.status(), json: Some(error.json(id)) })
+    respond(state, request).unwrap_or_else(|error| Answer { status: error.code.status(), json: Some(error.json(id)) })
 }
 
 fn ok(json: Value) -> Result {

@@ -94,9 +94,7 @@ impl Upstream {
     pub(super) fn index(&self, id: &str) -> Result<usize, ApiError> {
         let number: u64 = id.parse().map_err(|_| Code::UpstreamBadServerId.because("invalid server ID"))?;
         let found = self.servers.iter().position(|server| server.id == number);
-        found.ok_or_else(|| {
-            Code::UpstreamServerNotFound.because(format!("server with ID \"{number}\" does not exist"))
-        })
+        found.ok_or_else(|| Code::UpstreamServerNotFound.because(format!("server with ID \"{number}\" does not exist")))
     }
 }
 
@@ -183,4 +181,3 @@ impl State {
         self.loaded = SystemTime::now();
     }
 }
-

@@ -49,7 +49,8 @@ impl Engine {
     /// served, inside `stream`.
     pub fn directives(&self) -> (String, String) {
         let socket = self.layout().generation_socket();
-        let told = format!("server {{ listen unix:{}; return \"standin-{}\"; }}", socket.display(), self.generation + 1);
+        let told =
+            format!("server {{ listen unix:{}; return \"standin-{}\"; }}", socket.display(), self.generation + 1);
         ("pid run/nginx.pid;".to_owned(), told)
     }
 
