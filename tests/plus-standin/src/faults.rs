@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::Code;
 
 /// What goes wrong with a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// It takes this long until anything happens.
     Slow(Duration),
@@ -26,7 +28,7 @@ pub enum Fault {
 }
 
 /// A fault, and the calls that have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     pub(crate) fault: Fault,
     method: Option<String>,

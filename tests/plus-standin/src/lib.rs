@@ -2,7 +2,7 @@
 //!
 //! **NGINX Plus is commercial and cannot be had where LBEX's tests run.** So what LBEX does to it is shown against this: a server
 //! that has the API's documents, states and errors as far as they are publicly documented (`ngx_http_api_module`). What the real one does
-//! beyond that is not shown by any test here. `tests/conformance.rs` goes through the documented calls one by one.
+//! beyond that is not shown by any test here. `tests/standin` goes through the documented calls one by one.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -21,6 +21,7 @@ pub mod traffic;
 
 mod access;
 mod calls;
+mod control;
 mod faults;
 mod serve;
 mod shared;
@@ -28,5 +29,6 @@ mod standin;
 
 pub use access::Credentials;
 pub use calls::Call;
+pub use control::{Control, ToldCall};
 pub use faults::{Fault, Rule};
 pub use standin::{Builder, StandIn};

@@ -23,6 +23,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::access::Place;
 use crate::api::{self, Answer};
 use crate::calls::Call;
+use crate::control;
 use crate::faults::Fault;
 use crate::shared::Shared;
 
@@ -91,10 +92,11 @@ impl Listener {
             connections.spawn(async move {
                 match tls {
                     // A client may not like the certificate, or have none itself.
-                    Some(config) => match TlsAcceptor::from(config).accept(stream).await {
-                        Ok(stream) => connection(stream, shared).await,
-                        Err(_) => {}
-                    },
+                    Some(config) => {
+                        if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+                            connection(stream, shared).await;
+                        }
+                    }
                     None => connection(stream, shared).await,
                 }
             });
@@ -138,11 +140,17 @@ impl Drop for InProgress<'_> {
 }
 
 async fn call(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Broken> {
-    let in_progress = shared.in_progress.fetch_add(1, Ordering::SeqCst) + 1;
-    let _counted = InProgress(shared);
     let (head, body) = request.into_parts();
     let body = Limited::new(body, MOST_BODY).collect().await.ok().map(http_body_util::Collected::to_bytes);
+    if shared.control
+        && let Some((status, text)) =
+            control::answer(shared, &head.method, head.uri.path(), body.as_deref().unwrap_or_default())
+    {
+        return Ok(response(status.as_u16(), "application/json", text));
+    }
     let header = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    let in_progress = shared.in_progress.fetch_add(1, Ordering::SeqCst) + 1;
+    let _counted = InProgress(shared);
     let call = Call {
         at: Instant::now(),
         method: head.method.to_string(),

@@ -14,6 +14,8 @@ use crate::traffic::Traffic;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) in_progress: AtomicUsize,
+    /// Whether a test may say over the API's socket what is to go wrong.
+    pub(crate) control: bool,
     inner: Mutex<Inner>,
     credentials: Option<Credentials>,
     /// How often the state has changed.
@@ -36,10 +38,16 @@ pub(crate) struct Inner {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, credentials: Option<Credentials>, traffic: Option<Box<dyn Traffic>>) -> Self {
+    pub(crate) fn new(
+        state: State,
+        credentials: Option<Credentials>,
+        traffic: Option<Box<dyn Traffic>>,
+        control: bool,
+    ) -> Self {
         let carried = |traffic| tokio::sync::Mutex::new(Carried { traffic, changes: 0 });
         Self {
             in_progress: AtomicUsize::new(0),
+            control,
             inner: Mutex::new(Inner { state, rules: Vec::new(), calls: Vec::new() }),
             credentials,
             changes: AtomicU64::new(0),

@@ -26,6 +26,7 @@ pub struct Builder {
     tls: Option<Arc<ServerConfig>>,
     credentials: Option<Credentials>,
     traffic: Option<Box<dyn Traffic>>,
+    control: bool,
 }
 
 impl Builder {
@@ -93,10 +94,17 @@ impl Builder {
         self
     }
 
+    /// Lets a [`Control`](crate::Control) say what is to go wrong: for one that runs as a process.
+    #[must_use]
+    pub(crate) fn control(mut self) -> Self {
+        self.control = true;
+        self
+    }
+
     /// Starts it: once this has returned, it answers.
     pub async fn start(self) -> Result<StandIn> {
         let initial = self.state.clone();
-        let shared = Arc::new(Shared::new(self.state, self.credentials, self.traffic));
+        let shared = Arc::new(Shared::new(self.state, self.credentials, self.traffic, self.control));
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let server = Thread { shared: shared.clone(), places: self.places, tls: self.tls };

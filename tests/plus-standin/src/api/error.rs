@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Where the real API's errors are explained; each error names it.
 const HREF: &str = "https://nginx.org/en/docs/http/ngx_http_api_module.html";
 
 /// The API's word for an error, with its status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)] // the API's own words
 pub enum Code {
     UpstreamStatic,

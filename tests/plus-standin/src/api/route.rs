@@ -35,8 +35,8 @@ pub fn answer(state: &mut State, request: &Request<'_>, id: &str) -> Answer {
     respond(state, request).unwrap_or_else(|error| Answer { status: error.code.status(), json: Some(error.json(id)) })
 }
 
-fn ok(json: Value) -> Result {
-    Ok(Answer { status: 200, json: Some(json) })
+fn ok(json: Value) -> Answer {
+    Answer { status: 200, json: Some(json) }
 }
 
 fn respond(state: &mut State, request: &Request<'_>) -> Result {
@@ -72,7 +72,7 @@ fn respond(state: &mut State, request: &Request<'_>) -> Result {
 /// A path that is read only. (The real one resets some counters on DELETE: the stand-in has none to reset.)
 fn reading(request: &Request<'_>, document: Value) -> Result {
     allow(request, &["GET"], true)?;
-    ok(document)
+    Ok(ok(document))
 }
 
 /// Fails unless the method is one of these, and no writing one where `write` is off.
@@ -90,7 +90,7 @@ fn servers(state: &mut State, request: &Request<'_>, name: &str) -> Result {
     allow(request, &["GET", "POST"], state.write)?;
     let upstream = state.upstream(name)?;
     if request.method == "GET" {
-        return ok(json!(upstream.servers));
+        return Ok(ok(json!(upstream.servers)));
     }
     let mut object = object(body(request)?)?;
     // The id is the API's to give. One that is in use is somebody's who means to replace a server.
@@ -124,11 +124,11 @@ fn server(state: &mut State, request: &Request<'_>, name: &str, id: &str) -> Res
             }
             let gone = upstream.servers.remove(index);
             upstream.peers.remove(&gone.id);
-            return ok(json!(upstream.servers));
+            return Ok(ok(json!(upstream.servers)));
         }
         _ => {}
     }
-    ok(json!(upstream.servers[index]))
+    Ok(ok(json!(upstream.servers[index])))
 }
 
 fn body<'a>(request: &Request<'a>) -> Result<&'a [u8]> {

@@ -40,7 +40,7 @@ impl Invocation {
         let (mut check, mut prefix, mut main) = (false, None, PathBuf::from("conf/nginx.conf"));
         while let Some(argument) = arguments.next() {
             let mut value =
-                || arguments.next().map(PathBuf::from).with_context(|| format!("{argument:?} needs a value"));
+                || arguments.next().map(PathBuf::from).with_context(|| format!("{} needs a value", argument.display()));
             match argument.to_str() {
                 Some("-V" | "-v") => return Ok(Self::Version),
                 Some("-t") => check = true,
@@ -49,7 +49,7 @@ impl Invocation {
                 Some("-c") => main = value()?,
                 // Where errors go before the configuration is read: standard error is enough.
                 Some("-e") => drop(value()?),
-                _ => bail!("invalid option: {argument:?} (the stand-in has -V, -t, -q, -p, -c, -e)"),
+                _ => bail!("invalid option: {} (the stand-in has -V, -t, -q, -p, -c, -e)", argument.display()),
             }
         }
         let prefix = std::path::absolute(prefix.context("the stand-in needs -p")?)?;

@@ -53,7 +53,7 @@ impl Config {
             pid: prefix.join("run/nginx.pid"),
         };
         let mut reader = Reader { config: &mut this, prefix, file: main.to_owned() };
-        reader.file(main, 0, |reader, directive| reader.at_the_top(directive))?;
+        reader.file(main, 0, Reader::at_the_top)?;
         Ok(this)
     }
 
@@ -69,6 +69,8 @@ impl Config {
                 (None, None) => Upstream::with(name, of.servers.iter().cloned()),
             };
             upstream.zone.clone_from(&of.zone);
+            // A zone that upstreams share has room for what LBEX has given it: that is not counted here.
+            upstream.room = usize::MAX;
             state.upstreams.insert(name.clone(), upstream);
         }
         let zone = |name: &String| (name.clone(), state.zones.get(name).cloned().unwrap_or_default());

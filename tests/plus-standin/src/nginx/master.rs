@@ -102,7 +102,7 @@ impl Master {
         config.load(&mut state).context("failed to read a state file")?;
         let (pid, places) = (config.pid.clone(), config.api.clone());
         let config = Arc::new(Mutex::new(Arc::new(config)));
-        let mut builder = StandIn::builder().state(state);
+        let mut builder = StandIn::builder().state(state).control();
         for (place, _) in places {
             builder = match place {
                 Place::Tcp(port) => builder.tcp(port),
@@ -131,13 +131,13 @@ impl Master {
     }
 
     async fn told(&mut self) -> Told {
-        let [a, b, c, d, e] = &mut self.signals;
+        let [reload, quit, end, interrupt, upgrade] = &mut self.signals;
         tokio::select! {
-            _ = a.0.recv() => a.1,
-            _ = b.0.recv() => b.1,
-            _ = c.0.recv() => c.1,
-            _ = d.0.recv() => d.1,
-            _ = e.0.recv() => e.1,
+            _ = reload.0.recv() => reload.1,
+            _ = quit.0.recv() => quit.1,
+            _ = end.0.recv() => end.1,
+            _ = interrupt.0.recv() => interrupt.1,
+            _ = upgrade.0.recv() => upgrade.1,
         }
     }
 

@@ -68,7 +68,9 @@ impl Translator<'_> {
                 for inner in directive.block.iter().flatten() {
                     match inner.name() {
                         // An upstream that the API can change: its servers stand where the first of them, or the state, stood.
-                        "server" if self.is_dynamic(directive) => self.replace(inner, lines.take().unwrap_or_default()),
+                        "server" if Self::is_dynamic(directive) => {
+                            self.replace(inner, lines.take().unwrap_or_default());
+                        }
                         "state" => self.replace(inner, lines.take().unwrap_or_default()),
                         _ => self.directive(inner),
                     }
@@ -84,7 +86,7 @@ impl Translator<'_> {
     }
 
     /// Whether all servers of an upstream are the API's: with a zone, and by address.
-    fn is_dynamic(&self, upstream: &Directive) -> bool {
+    fn is_dynamic(upstream: &Directive) -> bool {
         let has_zone = upstream.all("zone").next().is_some();
         has_zone && upstream.all("server").all(|server| super::statefile::server(&server.words).is_some())
     }

@@ -161,7 +161,10 @@ async fn peers_have_states_and_numbers() -> Result<()> {
 async fn listeners_have_counters() -> Result<()> {
     let plus = started().await?;
     let zone = Zone { processing: 1, connections: 9, sessions: [5, 2, 1], ..Zone::default() };
-    plus.change(|state| drop(state.zones.insert("80.tcp.default.web".to_owned(), zone))).await?;
+    plus.change(|state| {
+        state.zones.insert("80.tcp.default.web".to_owned(), zone);
+    })
+    .await?;
     let all = json(plus.address(), "GET", "/api/9/stream/server_zones/", "", 200).await?;
     let sessions = json!({"2xx": 5, "4xx": 2, "5xx": 1, "total": 8});
     assert_eq!(all["80.tcp.default.web"]["sessions"], sessions);

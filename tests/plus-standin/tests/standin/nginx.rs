@@ -1,11 +1,14 @@
 //! The executable that LBEX takes for NGINX Plus.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lbex_plus_standin::api::Code;
+use lbex_plus_standin::{Control, Fault, Rule, ToldCall};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask};
 use lbex_test_harness::nginx::processes_of;
@@ -50,7 +53,7 @@ impl Prefix {
                 state.display()
             );
             std::fs::write(self.path("services").join(format!("{name}.conf")), text)?;
-            includes.push_str(&format!("    include ../services/{name}.conf;\n"));
+            writeln!(includes, "    include ../services/{name}.conf;")?;
         }
         let user = if nix::unistd::geteuid().is_root() { "user nobody nogroup;\n" } else { "" };
         let main = format!(
@@ -194,6 +197,23 @@ async fn it_serves_as_its_api_says_over_reloads_and_restarts() -> Result<()> {
     assert_eq!(server["server"], json!(a.address()));
     kill(prefix.pid()?, Signal::SIGTERM)?;
     prefix.gone().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_says_what_goes_wrong_and_reads_the_calls() -> Result<()> {
+    let prefix = Prefix::new()?;
+    prefix.configure(&[("web", free_ports(1)?[0])], "")?;
+    prefix.start()?;
+    let control = Control::new(&prefix.path("run/api.sock"));
+    control.inject(&Rule::new(Fault::Error(Code::UpstreamOutOfMemory)).method("POST").always()).await?;
+    let (path, body) = ("/stream/upstreams/web/servers", json!({"server": "10.0.0.1:80"}).to_string());
+    let refused = prefix.call("POST", path, &body, 400).await?;
+    assert_eq!(refused["error"]["code"], "UpstreamOutOfMemory");
+    control.heal().await?;
+    prefix.call("POST", path, &body, 201).await?;
+    let call = |status| ToldCall { line: format!("POST /9{path}"), body: body.clone(), status: Some(status) };
+    assert_eq!(control.calls().await?, [call(400), call(201)]);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
