@@ -19,7 +19,7 @@ use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
-use crate::support::{LONG, Manifests, World, alone, at, local, pods, pods_slice, servers};
+use crate::support::{LONG, Manifests, World, alone, at, lbex_on, local, pods, pods_slice, servers};
 
 /// TCP connections that stay open.
 const HELD: usize = 2_000;
@@ -137,7 +137,7 @@ async fn files_are_short(nginx: Nginx) -> Result<()> {
         .collect();
     manifests.write("all.json", &list(services.iter().map(|service| service as _)))?;
     let prlimit = ["/usr/bin/prlimit", "--nofile=1024:1024"];
-    let lbex = manifests.lbex(nginx).arg("--listen-address=127.0.0.1").under(prlimit).start().await?;
+    let lbex = lbex_on(&manifests, nginx).arg("--listen-address=127.0.0.1").under(prlimit).start().await?;
     lbex.wait_healthy().await?;
     let (served, refused) = eventually("each is either served or refused", SOON, || counts(&lbex, SERVICES)).await?;
 

@@ -12,7 +12,7 @@ use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
 use serde_json::json;
 
-use crate::support::{Manifests, pods, pods_slice, servers};
+use crate::support::{Manifests, lbex_on, pods, pods_slice, servers};
 
 /// Runs LBEX to its end, with these variables and no others of LBEX's.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
@@ -111,14 +111,7 @@ fn wrong_settings() -> Result<()> {
 /// Known, and to come: exit code 2.
 #[test]
 fn not_in_this_version_yet() -> Result<()> {
-    let flags = [
-        "--backend=nginx-plus",
-        "--backend=/opt/plugin.so",
-        "--drain-timeout=30s",
-        "--plugin-dir=/opt",
-        "--backend-config=/opt/config.json",
-        "--nginx-plus-api=http://127.0.0.1:8080",
-    ];
+    let flags = ["--backend=/opt/plugin.so", "--plugin-dir=/opt", "--backend-config=/opt/config.json"];
     for flag in flags {
         let name = flag.split('=').next().unwrap_or_default();
         check_run(&[flag, "--manifests=/x"], &[], 2, &[name, "not in this version yet"])?;
@@ -283,7 +276,7 @@ async fn render(nginx: Nginx) -> Result<()> {
 
     // The embedded NGINX is where an LBEX of that prefix has put it.
     let empty = Manifests::new()?;
-    let lbex = empty.lbex(nginx).start().await?;
+    let lbex = lbex_on(&empty, nginx).start().await?;
     lbex.wait_healthy().await?;
     let program = match nginx {
         Nginx::Embedded => lbex.prefix().join("bin/nginx"),

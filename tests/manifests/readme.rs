@@ -12,7 +12,7 @@ use lbex_test_harness::objects::{Object, node, slice};
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::wait::SOON;
 
-use crate::support::{Manifests, tcp_reaches, tcp_refused, udp_reaches, udp_silent};
+use crate::support::{Manifests, lbex_on, tcp_reaches, tcp_refused, udp_reaches, udp_silent};
 
 const NTP: &str = include_str!("readme/ntp.yaml");
 const NTP_SHORT: &str = include_str!("readme/ntp-short.yaml");
@@ -48,7 +48,7 @@ impl Host {
         manifests.put("cluster.json", nodes.iter().map(AsRef::as_ref))?;
         manifests.write("service.yaml", service)?;
         let inside = ["/usr/bin/nsenter", &format!("--net={}", netns.path().display())];
-        let lbex = manifests.lbex(nginx).under(inside).start().await?;
+        let lbex = lbex_on(&manifests, nginx).under(inside).start().await?;
         Ok(Self { lbex, manifests, netns, _servers: servers })
     }
 

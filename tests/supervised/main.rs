@@ -3,7 +3,7 @@
 //! A test binary of its own: descriptors are handed to children here, which the children of other tests must not get.
 
 #[path = "../manifests/support.rs"]
-#[allow(dead_code, reason = "made for more than this needs")]
+#[allow(dead_code, unused_imports, reason = "made for more than this needs")]
 mod support;
 
 mod kept;

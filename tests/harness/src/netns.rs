@@ -222,3 +222,11 @@ fn ip_batch(lines: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Runs a test inside a network namespace of its own where that is allowed (root): no port there is anybody else's.
+pub async fn alone<T: Future<Output = Result<()>>>(test: impl FnOnce() -> T + Send) -> Result<()> {
+    if !Uid::effective().is_root() {
+        return test().await;
+    }
+    Netns::new()?.run(test)?
+}

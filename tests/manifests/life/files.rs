@@ -12,7 +12,9 @@ use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::{free_port, free_ports};
 use lbex_test_harness::wait::{SOON, eventually_is};
 
-use crate::support::{Manifests, World, at, binary, local, pods, pods_slice, servers, tcp_reaches, tcp_refused};
+use crate::support::{
+    Manifests, World, at, binary, lbex_on, local, pods, pods_slice, servers, tcp_reaches, tcp_refused,
+};
 
 /// A Service in YAML whose listener is `port`, on one server.
 fn yaml(name: &str, port: u16, server: std::net::SocketAddr) -> String {
@@ -52,7 +54,7 @@ async fn edits(nginx: Nginx) -> Result<()> {
     let manifests = Manifests::new()?;
     manifests.write("web.yaml", &web(0))?;
     manifests.write("notes.txt", &yaml("other", ports[1], servers[0].address()))?;
-    let lbex = manifests.lbex(nginx).arg("--reload-interval=100ms").start().await?;
+    let lbex = lbex_on(&manifests, nginx).arg("--reload-interval=100ms").start().await?;
     tcp_reaches(server, &["a"]).await?;
 
     std::fs::write(manifests.file("web.yaml"), web(1))?;

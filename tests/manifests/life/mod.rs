@@ -5,6 +5,5 @@ mod files;
 mod killed;
 mod neighbours;
 mod observed;
-mod ports;
 mod reboot;
 mod users;

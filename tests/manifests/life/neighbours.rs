@@ -12,7 +12,7 @@ use lbex_test_harness::ports::{free_port, free_ports};
 use lbex_test_harness::wait::{SOON, eventually_is, stays};
 
 use crate::capacity::{hold, raise_file_limit};
-use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused};
+use crate::support::{Manifests, World, at, lbex_on, pods, pods_slice, servers, tcp_reaches, tcp_refused};
 
 /// Pools: each instance serves its own, from the same manifests, and neither touches the other's NGINX.
 async fn side_by_side(nginx: Nginx) -> Result<()> {
@@ -34,8 +34,8 @@ async fn side_by_side(nginx: Nginx) -> Result<()> {
     };
     write(&in_pool("moves", ports[2], "left"))?;
     let flags = |pool: &str| [format!("--service-pool={pool}"), "--strict-affinity".to_owned()];
-    let left = manifests.lbex(nginx).args(flags("left")).start().await?;
-    let right = manifests.lbex(nginx).args(flags("right")).start().await?;
+    let left = lbex_on(&manifests, nginx).args(flags("left")).start().await?;
+    let right = lbex_on(&manifests, nginx).args(flags("right")).start().await?;
     for (port, name) in ports.iter().zip(["a", "b", "c"]) {
         tcp_reaches(at(*port), &[name]).await?;
     }
@@ -95,7 +95,7 @@ async fn one_prefix() -> Result<()> {
     let (port, servers) = (free_port()?, servers(1)?);
     let world = World::start(Nginx::Embedded, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
     let before = world.nginx_pids();
-    let second = world.manifests.lbex(Nginx::Embedded).prefix(world.lbex.prefix()).start().await?;
+    let second = lbex_on(&world.manifests, Nginx::Embedded).prefix(world.lbex.prefix()).start().await?;
     assert_eq!(second.wait_exit(SOON).await?.code(), Some(2));
     let log = second.log();
     for word in [world.lbex.prefix().display().to_string(), world.lbex.pid().to_string(), "--nginx-prefix".to_owned()] {
@@ -119,7 +119,7 @@ async fn taken_ports() -> Result<()> {
         ("--metrics-address", format!("--metrics-address={taken}")),
     ];
     for (name, flag) in flags {
-        let lbex = manifests.lbex(Nginx::Embedded).arg(flag).start().await?;
+        let lbex = lbex_on(&manifests, Nginx::Embedded).arg(flag).start().await?;
         assert_eq!(lbex.wait_exit(SOON).await?.code(), Some(2));
         let log = lbex.log();
         for word in [&taken.to_string(), &std::process::id().to_string(), name] {

@@ -8,7 +8,7 @@ use lbex_test_harness::objects::node;
 use lbex_test_harness::ports::free_ports;
 use lbex_test_harness::wait::{SOON, eventually};
 
-use crate::support::{Manifests, World, at, pods, pods_slice, servers, tcp_reaches};
+use crate::support::{Manifests, World, at, lbex_on, pods, pods_slice, servers, tcp_reaches};
 
 /// Name, labels, value.
 type Metric<'a> = (&'a str, &'a [(&'a str, &'a str)], f64);
@@ -71,7 +71,7 @@ async fn without_health_and_metrics() -> Result<()> {
     let manifests = Manifests::new()?;
     manifests.put("all.json", [&pods("web", ports[0]) as _, &pods_slice("web", &servers) as _])?;
     let flags = ["--health-check=false", &format!("--health-port={}", ports[1]), "--metrics-address=off"];
-    let lbex = manifests.lbex(Nginx::Embedded).args(flags).start().await?;
+    let lbex = lbex_on(&manifests, Nginx::Embedded).args(flags).start().await?;
     tcp_reaches(at(ports[0]), &["a"]).await?;
     assert!(lbex.get("/").await.is_err() && lbex.metrics().await.is_err());
     assert!(tcp_ask(at(ports[1])).await.is_err());
@@ -83,7 +83,7 @@ async fn without_health_and_metrics() -> Result<()> {
 async fn an_empty_folder_is_served() -> Result<()> {
     let (port, servers) = (free_ports(1)?[0], servers(1)?);
     let manifests = Manifests::new()?;
-    let lbex = manifests.lbex(Nginx::Embedded).start().await?;
+    let lbex = lbex_on(&manifests, Nginx::Embedded).start().await?;
     lbex.wait_healthy().await?;
     eventually("it is ready", SOON, || async {
         let answer = lbex.get("/readyz").await?;
@@ -101,7 +101,7 @@ async fn a_shortage_is_told_once() -> Result<()> {
     let (ports, servers) = (free_ports(3)?, servers(1)?);
     let manifests = Manifests::new()?;
     let prlimit = ["/usr/bin/prlimit", "--nofile=2048:2048"];
-    let lbex = manifests.lbex(Nginx::Embedded).arg("--reload-interval=100ms").under(prlimit).start().await?;
+    let lbex = lbex_on(&manifests, Nginx::Embedded).arg("--reload-interval=100ms").under(prlimit).start().await?;
     for (n, port) in ports.iter().enumerate() {
         let name = format!("s{n}");
         manifests.put(&format!("{name}.json"), [&pods(&name, *port) as _, &pods_slice(&name, &servers) as _])?;

@@ -14,7 +14,9 @@ use lbex_test_harness::ports::free_ports;
 use lbex_test_harness::wait::{SOON, eventually};
 
 use super::killed::kill_hard;
-use crate::support::{Manifests, World, alone, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches};
+use crate::support::{
+    Manifests, World, alone, at, lbex_on, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches,
+};
 
 /// How long it may take to serve after a start, on a machine that runs other tests at the same time.
 const SERVES: Duration = Duration::from_secs(10);
@@ -252,7 +254,8 @@ async fn is_not_served() -> Result<()> {
     let objects = |name: &str, port| (pods(name, port), pods_slice(name, &servers));
     let (one, two) = (objects("one", ports[0]), objects("two", ports[1]));
     manifests.put("objects.json", [&one.0 as _, &one.1 as _, &two.0 as _, &two.1 as _] as [&dyn Object; 4])?;
-    let lbex = |flags: &[&str]| manifests.lbex(Nginx::Embedded).prefix(&scratch.join("prefix")).args(flags).start();
+    let lbex =
+        |flags: &[&str]| lbex_on(&manifests, Nginx::Embedded).prefix(&scratch.join("prefix")).args(flags).start();
     let first = lbex(&[]).await?;
     tcp_reaches(at(ports[0]), &["a"]).await?;
     saved(&first, &["one", "two"]).await?;

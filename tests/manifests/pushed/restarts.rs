@@ -10,14 +10,13 @@ use lbex_test_harness::wait::{SOON, eventually};
 use super::load::{Held, Load};
 use super::{Counts, on_nginx};
 use crate::capacity::raise_file_limit;
-use crate::support::{Manifests, at, pods, pods_slice, servers, tcp_reaches, udp_reaches};
+use crate::support::{Manifests, at, lbex_on, pods, pods_slice, servers, tcp_reaches, udp_reaches};
 
 /// Connections that stay over an upgrade.
 const HELD: usize = 1_000;
 
 async fn start(manifests: &Manifests, home: &Scratch, nginx: Nginx, flags: &[&str]) -> Result<Lbex> {
-    let lbex = manifests
-        .lbex(nginx)
+    let lbex = lbex_on(manifests, nginx)
         .args(flags)
         .args(["--reload-interval=100ms", "--udp-idle-timeout=1s"])
         .prefix(&home.join("prefix"))

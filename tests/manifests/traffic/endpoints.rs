@@ -1,37 +1,14 @@
-//! Endpoints: none, some, none again; not ready, terminating; on ports of their own.
+//! Which endpoints count: ready, not ready, terminating; of slices, and of the older API.
 
 use anyhow::Result;
-use lbex_test_harness::backends::Echo;
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::objects::{endpoint, endpoints, slice};
 use lbex_test_harness::on_each_nginx;
-use lbex_test_harness::ports::{free_port, free_ports};
+use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::SOON;
 use serde_json::json;
 
-use crate::support::{World, at, local, pods, pods_slice, servers, tcp_closes, tcp_reaches, udp_reaches, udp_silent};
-
-/// 0 -> 3 -> 0 -> 1: the listener stays all the time.
-async fn none_three_none_one(nginx: Nginx) -> Result<()> {
-    let (port, servers) = (free_port()?, servers(3)?);
-    let web = pods("web", port);
-    let world = World::start(nginx, [&web as _, &pods_slice("web", []) as _]).await?;
-    let server = at(port);
-    for round in [&servers[..0], &servers[..], &servers[..0], &servers[2..]] {
-        world.put([&web as _, &pods_slice("web", round) as _])?;
-        if round.is_empty() {
-            tcp_closes(server).await?;
-            udp_silent(server).await?;
-        } else {
-            let names: Vec<_> = round.iter().map(Echo::name).collect();
-            tcp_reaches(server, &names).await?;
-            udp_reaches(server, &names).await?;
-        }
-    }
-    // No slices at all are no endpoints either.
-    world.put([&web as _])?;
-    tcp_closes(server).await
-}
+use crate::support::{World, at, pods, pods_slice, servers, tcp_reaches, udp_reaches};
 
 /// Ready ones only; while all are terminating, those that still serve.
 async fn conditions(nginx: Nginx) -> Result<()> {
@@ -60,23 +37,6 @@ async fn conditions(nginx: Nginx) -> Result<()> {
     Ok(())
 }
 
-/// A named target port may be another number in each Pod: then each number has a slice of its own.
-async fn named_ports(nginx: Nginx) -> Result<()> {
-    let (port, ports) = (free_port()?, free_ports(2)?);
-    let servers = [
-        Echo::new("a").ip(local(10, 1)).port(ports[0]).start()?,
-        Echo::new("b").ip(local(10, 2)).port(ports[1]).start()?,
-    ];
-    let slice = |name: &str, server: &Echo| {
-        let ports = slice(name, "web").tcp("tcp", server.port()).udp("udp", server.port());
-        ports.ready(server.address().ip(), "somewhere")
-    };
-    let objects = [&pods("web", port) as _, &slice("web-1", &servers[0]) as _, &slice("web-2", &servers[1]) as _];
-    let _world = World::start(nginx, objects).await?;
-    tcp_reaches(at(port), &["a", "b"]).await?;
-    udp_reaches(at(port), &["a", "b"]).await
-}
-
 /// The older Endpoints API, where a Service has no slices.
 async fn endpoints_api(nginx: Nginx) -> Result<()> {
     let (port, servers) = (free_port()?, servers(3)?);
@@ -96,4 +56,4 @@ async fn endpoints_api(nginx: Nginx) -> Result<()> {
     tcp_reaches(at(port), &["c"]).await
 }
 
-on_each_nginx!(none_three_none_one, conditions, named_ports, endpoints_api);
+on_each_nginx!(conditions, endpoints_api);

@@ -1,11 +1,7 @@
-//! Packets through every kind of Service, on both NGINX builds.
+//! What LBEX makes of every kind of Service, seen in packets, on both NGINX builds. What a backend must do with traffic, whichever
+//! it is, is in the conformance suite.
 
-mod algorithms;
-mod changes;
 mod conflicts;
 mod endpoints;
 mod external_name;
-mod failing;
 mod nodes;
-mod protocols;
-mod source_ranges;

@@ -1,24 +1,24 @@
-//! Endpoints that fail, clients that say nothing, datagrams of every size.
+//! Endpoints that fail, clients that say nothing.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, tcp_tally, udp_ask};
-use lbex_test_harness::nginx::Nginx;
-use lbex_test_harness::objects::{EndpointSlice, slice};
-use lbex_test_harness::on_each_nginx;
+use lbex_test_harness::manifests::{ANSWER, CLOSED, World, at, fails_with, local, pods_slice, servers, tcp_reaches};
+use lbex_test_harness::objects::slice;
 use lbex_test_harness::ports::{free_port, free_ports};
 
-use crate::support::{ANSWER, CLOSED, World, at, fails_with, local, pods, pods_slice, servers, tcp_reaches};
-
-fn with_address(slice: EndpointSlice, address: impl ToString) -> EndpointSlice {
-    slice.ready(address, "somewhere")
-}
+use crate::common::{is_told, start, web};
+use crate::{Feature, Subject};
 
 /// While one of two refuses connections, every client gets the other; once it is back it takes part again.
-async fn one_of_two_is_dead(nginx: Nginx) -> Result<()> {
+pub async fn one_of_two_is_dead(subject: &dyn Subject) -> Result<()> {
     let (port, mut servers) = (free_port()?, servers(2)?);
-    let _world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
+    let world = start(subject, [&web(subject, "web", port) as _, &pods_slice("web", &servers) as _]).await?;
+    if let Some(words) = subject.lacks(Feature::Retries) {
+        return world.lbex.wait_log(words, ANSWER).await.map(drop);
+    }
     tcp_reaches(at(port), &["a", "b"]).await?;
     let address = servers.pop().map_or(at(0), |server| server.address());
     let all = tcp_tally(at(port), 20).await?;
@@ -28,33 +28,41 @@ async fn one_of_two_is_dead(nginx: Nginx) -> Result<()> {
 }
 
 /// The only endpoint is never taken for dead: it serves the first client after it is back.
-async fn the_only_one_comes_back(nginx: Nginx) -> Result<()> {
+pub async fn the_only_one_comes_back(subject: &dyn Subject) -> Result<()> {
+    let has_udp = subject.lacks(Feature::Udp).is_none();
     let (port, server) = (free_port()?, Echo::new("a").ip(local(10, 1)).start()?);
-    let _world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", [&server]) as _]).await?;
+    let _world = start(subject, [&web(subject, "web", port) as _, &pods_slice("web", [&server]) as _]).await?;
     let address = server.address();
     drop(server);
+    let refused = [CLOSED, &[std::io::ErrorKind::ConnectionRefused]].concat();
     for _ in 0..5 {
-        fails_with(tcp_ask(at(port)), CLOSED).await?;
-        assert!(udp_ask(at(port), "?", Duration::from_millis(50)).await.is_err());
+        fails_with(tcp_ask(at(port)), &refused).await?;
+        assert!(!has_udp || udp_ask(at(port), "?", Duration::from_millis(50)).await.is_err());
     }
     let _back = Echo::new("a").ip(address.ip()).port(address.port()).start()?;
     assert_eq!(tcp_ask(at(port)).await?, "a");
-    assert_eq!(udp_ask(at(port), "?", ANSWER).await?, "a");
+    if has_udp {
+        assert_eq!(udp_ask(at(port), "?", ANSWER).await?, "a");
+    }
     Ok(())
 }
 
 /// An endpoint that answers nothing costs a client the connect timeout, then it gets another.
-async fn connect_timeout(nginx: Nginx) -> Result<()> {
+pub async fn connect_timeout(subject: &dyn Subject) -> Result<()> {
     let (port, server) = (free_port()?, Echo::new("a").ip(local(10, 1)).tcp_only().start()?);
     // With a full backlog, the kernel drops what comes.
     let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    hole.bind(&std::net::SocketAddr::new(local(10, 2), server.port()).into())?;
+    let target = SocketAddr::new(local(10, 2), server.port());
+    hole.bind(&target.into())?;
     hole.listen(0)?;
-    let target = std::net::SocketAddr::new(local(10, 2), server.port());
     let _filling = std::net::TcpStream::connect(target)?;
-    let web = pods("web", port).lbex("connect-timeout", "300ms");
-    let both = with_address(with_address(slice("web-1", "web").tcp("tcp", server.port()), local(10, 1)), local(10, 2));
-    let _world = World::start(nginx, [&web as _, &both as _]).await?;
+    let web = web(subject, "web", port).lbex("connect-timeout", "300ms");
+    let both = slice("web-1", "web").tcp("tcp", server.port());
+    let both = both.ready(local(10, 1), "somewhere").ready(local(10, 2), "somewhere");
+    if let Some(words) = subject.lacks(Feature::Timeouts) {
+        return is_told(subject, [&web as _, &both as _], "web", words).await;
+    }
+    let _world = start(subject, [&web as _, &both as _]).await?;
     let mut slowest = Duration::ZERO;
     for _ in 0..6 {
         let begin = Instant::now();
@@ -67,16 +75,16 @@ async fn connect_timeout(nginx: Nginx) -> Result<()> {
 }
 
 /// A connection that is silent for the idle timeout is closed, one that talks is not; a Service's own goes before the flag.
-async fn idle_timeout(nginx: Nginx) -> Result<()> {
+pub async fn idle_timeout(subject: &dyn Subject) -> Result<()> {
     let (ports, servers) = (free_ports(2)?, servers(1)?);
-    let short = pods("short", ports[0]).lbex("idle-timeout", "1s");
-    let objects = [
-        &short as _,
-        &pods_slice("short", &servers) as _,
-        &pods("long", ports[1]) as _,
-        &pods_slice("long", &servers) as _,
-    ];
-    let _world = World::start_with(nginx, &["--tcp-idle-timeout=10m"], objects).await?;
+    let short = web(subject, "short", ports[0]).lbex("idle-timeout", "1s");
+    let (short_slice, long_slice) = (pods_slice("short", &servers), pods_slice("long", &servers));
+    if let Some(words) = subject.lacks(Feature::Timeouts) {
+        return is_told(subject, [&short as _, &short_slice as _], "short", words).await;
+    }
+    let long = web(subject, "long", ports[1]);
+    let objects = [&short as _, &short_slice as _, &long as _, &long_slice as _];
+    let _world = World::serve(subject.lbex()?.arg("--tcp-idle-timeout=10m"), objects).await?;
     let mut talking = Conversation::open(at(ports[0])).await?;
     let mut silent = Conversation::open(at(ports[0])).await?;
     let mut long = Conversation::open(at(ports[1])).await?;
@@ -93,16 +101,3 @@ async fn idle_timeout(nginx: Nginx) -> Result<()> {
     long.say("still here").await?;
     Ok(())
 }
-
-/// Datagrams of one byte and of the largest size come through whole, both ways.
-async fn datagram_sizes(nginx: Nginx) -> Result<()> {
-    let (port, servers) = (free_port()?, servers(1)?);
-    let _world = World::start(nginx, [&pods("web", port) as _, &pods_slice("web", &servers) as _]).await?;
-    // The answer has the name of the server in front.
-    for size in [1, 512, 1472, 1473, 9_000, 16_384, 32_768, 65_505] {
-        assert_eq!(udp_ask(at(port), &"x".repeat(size), ANSWER).await?, "a", "{size} bytes");
-    }
-    Ok(())
-}
-
-on_each_nginx!(one_of_two_is_dead, the_only_one_comes_back, connect_timeout, idle_timeout, datagram_sizes);
