@@ -131,6 +131,7 @@ impl Rendered {
             generation_socket: PathBuf::from("/prefix/run/generation.sock"),
             dialect,
             resolver: None,
+            api_socket: None,
         };
         let mut this = Self { templates: Templates::new()?, dialect, input, parts: BTreeMap::new() };
         for key in desired.services.keys() {

@@ -8,6 +8,7 @@ mod live;
 mod observe;
 mod options;
 mod patience;
+mod plus;
 mod put;
 mod reason;
 mod refuse;
@@ -35,11 +36,12 @@ use crate::prefix::Prefix;
 use crate::process::Nginx;
 use crate::render::{MainInput, Templates};
 
-pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, render_only};
+pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, find_plus, render_only, render_plus};
 
 use draining::Draining;
 use live::Pusher;
 use observe::Seen;
+use plus::Plus;
 use put::Outcome;
 use state::State;
 use trial::Trial;
@@ -53,6 +55,8 @@ pub struct NginxBackend {
     checker: Checker,
     /// Tells NGINX its servers without reloads, where it can be told.
     pusher: Option<Arc<Pusher>>,
+    /// For NGINX Plus.
+    plus: Option<Plus>,
     templates: Arc<Templates>,
     input: MainInput,
     cpus: u32,

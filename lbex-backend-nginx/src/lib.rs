@@ -17,7 +17,9 @@ pub mod process;
 pub mod push;
 pub mod render;
 
-pub use backend::{EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, render_only};
+pub use backend::{
+    EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, find_plus, render_only, render_plus,
+};
 pub use push::{LeftSockets, SocketKeeper};
 
 use binary::{Candidate, Origin};

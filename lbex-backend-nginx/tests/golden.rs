@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use lbex_backend_nginx::render::{
     Dialect, Form, MainFile, MainInput, Part, PushDialect, ServiceFileName, Templates, Write, render_service,
     render_service_as, zone_size,
 };
-use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions, RenderOptions, render_only};
+use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions, RenderOptions, render_only, render_plus};
 use lbex_core::backend::ProxyBackend;
 use lbex_core::desired::{Algorithm, Delta, DesiredState, Listener, Method, ServiceConfig, Until};
 use lbex_core::model::Protocol;
@@ -95,7 +96,7 @@ fn service_files_of_pushed_servers() {
     let templates = Templates::new().expect("templates");
     let text = |service: &ServiceConfig, dialect, write, known: &[ServerGroup]| {
         let known = known.iter().copied().collect();
-        render_service_as(&templates, service, dialect, Form { write, known: &known }).expect("rendered")
+        render_service_as(&templates, service, dialect, Form { write, known: &known, states: None }).expect("rendered")
     };
     let ports = ["10.1.0.1:8080", "10.1.0.2:8081"];
     let service = service("web", vec![tcp(19080, &ports), by(udp(19080, &ports[..1]), Algorithm::ClientIp)]);
@@ -127,6 +128,110 @@ fn main_input() -> MainInput {
         generation_socket: "/var/lib/lbex/run/generation.sock".into(),
         dialect: NEWEST,
         resolver: None,
+        api_socket: None,
+    }
+}
+
+/// For NGINX Plus: the same whatever the servers are, since those come through its API.
+fn for_plus(service: &ServiceConfig) -> String {
+    let form =
+        Form { write: Write::Names, known: &BTreeSet::new(), states: Some(Path::new("/var/lib/lbex/upstreams")) };
+    render_service_as(&Templates::new().expect("templates"), service, NEWEST, form).expect("rendered")
+}
+
+#[test]
+fn service_files_for_nginx_plus() {
+    for (name, service) in kinds() {
+        if ["tcp-and-udp", "client-ip", "no-servers", "dns", "source-ranges", "ipv6"].contains(&name) {
+            insta::assert_snapshot!(format!("plus-{name}"), for_plus(&service));
+        }
+    }
+    let methods = [Until::Connect, Until::FirstByte, Until::LastByte]
+        .map(|until| [false, true].map(|inflight| (until, inflight)));
+    let listener = |(port, (until, inflight))| by(tcp(port, &[]), Algorithm::LeastTime(Method { until, inflight }));
+    let listeners = (19080..).zip(methods.into_iter().flatten()).map(listener).collect();
+    insta::assert_snapshot!("plus-least-time", for_plus(&service("least-time", listeners)));
+    let (one, other) = (tcp(19080, &["10.1.0.1:30080"]), tcp(19080, &["10.1.0.2:30080", "10.1.0.3:30081"]));
+    assert_eq!(for_plus(&service("web", vec![one])), for_plus(&service("web", vec![other])), "no reload for servers");
+}
+
+#[test]
+fn main_file_for_nginx_plus() {
+    let host = Host { cpus: 2, master: 1 << 20, worker: 1 << 20 };
+    let limits = limits(Demand { shared: 20, per_worker: 10 }, &host);
+    let input = MainInput { api_socket: Some("/var/lib/lbex/run/api.sock".into()), ..main_input() };
+    let main = MainFile::render(&Templates::new().expect("templates"), &input, &limits, 8192, []).expect("rendered");
+    insta::assert_snapshot!("main-plus", main.text);
+}
+
+/// What an open-source NGINX can check of a configuration for NGINX Plus. Left unchecked: the block `http` with `api`, `state`,
+/// `status_zone`, `least_time`.
+fn as_open_source(text: &str) -> String {
+    let mut in_http = false;
+    let mut rest = String::new();
+    for line in text.lines() {
+        in_http |= line == "http {";
+        match line.trim().split(' ').next() {
+            _ if in_http => in_http = line != "}",
+            Some("state") => rest += "    server 192.0.2.1:9 down;\n",
+            Some("status_zone" | "least_time") => {}
+            _ => rest = rest + line + "\n",
+        }
+    }
+    rest
+}
+
+/// NGINX Plus itself cannot be had here: this shows that what is not its own is right, not that NGINX Plus takes it.
+#[tokio::test]
+async fn real_nginxes_take_what_is_written_for_plus_but_for_its_own_directives() {
+    for choice in nginxes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let prefix = Prefix::open(&folder.path().join("p")).expect("a prefix");
+        let candidate = find(&choice).await.expect("an NGINX");
+        let binary = candidate.clone().install(prefix.layout()).await.expect("installed");
+        let checker = Checker::new(binary.clone(), prefix.layout()).expect("a checker");
+        let root = prefix.layout().root();
+        let options = RenderOptions {
+            candidate,
+            prefix: root.to_owned(),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
+        };
+        for (name, service) in kinds() {
+            if name == "dual-stack" && !lbex_backend_nginx::probe::ipv6_available() {
+                continue;
+            }
+            let files = render_plus(&desired(&[service]), &options).expect("rendered");
+            assert!(
+                files["conf/nginx.conf"].contains("\nhttp {\n")
+                    && !as_open_source(&files["conf/nginx.conf"]).contains("api")
+            );
+            for (file, text) in &files {
+                std::fs::write(root.join(file), as_open_source(text)).expect("written");
+            }
+            let verdict = checker.check(Path::new(&root.join("conf/nginx.conf")), Duration::from_secs(20)).await;
+            verdict.expect("checked").unwrap_or_else(|complaint| panic!("{binary}: {name}: {complaint:?}\n{files:#?}"));
+        }
+    }
+}
+
+/// With advice, and before anything is written.
+#[tokio::test]
+async fn an_nginx_that_is_not_plus_is_refused() {
+    for choice in nginxes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = NginxOptions {
+            choice,
+            prefix: folder.path().join("p"),
+            worker_shutdown_timeout: None,
+            endpoint_updates: EndpointUpdates::default(),
+            socket_keeper: None,
+        };
+        let error = NginxBackend::open_plus(options).await.expect_err("refused").to_string();
+        for words in ["needs NGINX Plus", "--nginx PATH", "--nginx-plus-api", "--backend nginx"] {
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(!folder.path().join("p").exists());
     }
 }
 

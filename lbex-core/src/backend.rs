@@ -219,6 +219,37 @@ pub struct Observed {
     pub draining_connections: Option<u64>,
     /// How pushes of servers stand; `None` where there are none.
     pub push: Option<PushStanding>,
+    /// How the APIs stand through which servers are changed; none where there are none.
+    pub apis: Vec<ApiStanding>,
+}
+
+/// How the API of a proxy stands, through which LBEX changes servers. Counts are of what LBEX keeps in step there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApiStanding {
+    /// Where it is.
+    pub url: String,
+    /// Whether it answers and takes changes.
+    pub answers: bool,
+    /// Upstreams whose servers are as they should be.
+    pub in_step: u64,
+    /// Upstreams whose newest servers are on their way.
+    pub behind: u64,
+    /// Upstreams that the proxy does not have.
+    pub missing: u64,
+    /// Upstreams of which it refuses a change.
+    pub refused: u64,
+    /// Servers by the proxy's word for their state.
+    pub servers: BTreeMap<&'static str, u64>,
+    /// Connections that the servers have now.
+    pub active: u64,
+    /// Servers that were removed and have connections still.
+    pub removed_busy: u64,
+    /// How often since the start an upstream was put right that somebody else, or a restart of the proxy, had changed.
+    pub drift: u64,
+    /// Changes made since the start.
+    pub changes: u64,
+    /// Calls that failed since the start.
+    pub failures: u64,
 }
 
 /// How pushes of servers stand (see [`ProxyBackend::push`]). A name stands for the servers of one listener that have one port.

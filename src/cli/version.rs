@@ -15,9 +15,10 @@ pub fn text() -> String {
 
 #[cfg(feature = "backend-nginx")]
 fn backends() -> String {
+    let plus = if cfg!(feature = "backend-nginx-plus") { ", nginx-plus" } else { "" };
     match lbex_backend_nginx::embedded::embedded() {
-        Some(nginx) => format!("nginx (with NGINX {} inside this binary)", nginx.version),
-        None => "nginx (uses an NGINX of the system)".to_owned(),
+        Some(nginx) => format!("nginx (with NGINX {} inside this binary){plus}", nginx.version),
+        None => format!("nginx (uses an NGINX of the system){plus}"),
     }
 }
 

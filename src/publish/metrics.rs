@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::apis::ApiMetrics;
 use super::process::ProcessCollector;
 
 /// What this LBEX is, for `lbex_build_info`.
@@ -71,6 +72,7 @@ pub struct Metrics {
     push_messages: Counters,
     suppressed: Counter,
     admin_dropped: Counter,
+    apis: ApiMetrics,
 }
 
 impl Metrics {
@@ -111,6 +113,7 @@ impl Metrics {
             push_messages: Family::default(),
             suppressed: Counter::default(),
             admin_dropped: Counter::default(),
+            apis: ApiMetrics::default(),
         };
         metrics.register_source();
         metrics.register_work();
@@ -191,6 +194,7 @@ impl Metrics {
         r.register("lbex_log_lines_suppressed", help, self.suppressed.clone());
         let help = "Connections to the health and metrics ports that made way for newer ones";
         r.register("lbex_admin_connections_dropped", help, self.admin_dropped.clone());
+        self.apis.register(r);
         let BuildInfo { version, commit, backend } = build.clone();
         let labels = vec![("version", version), ("commit", commit), ("backend", backend)];
         r.register("lbex_build", "What this LBEX is", Info::new(labels));
@@ -316,6 +320,7 @@ impl Metrics {
                 self.draining_connections.set(signed(count));
             }
             observed.push.inspect(|push| self.push_stands(push));
+            self.apis.observed(&observed.apis);
         }
     }
 
@@ -406,6 +411,6 @@ fn now() -> f64 {
 }
 
 /// Counts beyond 2^63 do not occur.
-fn signed(count: impl TryInto<i64>) -> i64 {
+pub(super) fn signed(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }

@@ -1,5 +1,6 @@
 //! What LBEX says about its work: metrics for machines, log lines for people.
 
+mod apis;
 mod budget;
 mod log;
 mod metrics;

@@ -12,7 +12,7 @@ use lbex_core::settings::PlanSettings;
 
 use super::{Output, rules};
 use crate::cli::Failure;
-use crate::settings::ValidateSettings;
+use crate::settings::{BackendSettings, ValidateSettings};
 use crate::source::manifests::{ProblemKind, load};
 
 /// How many servers of a listener are listed.
@@ -20,7 +20,11 @@ const SERVERS_SHOWN: usize = 8;
 
 /// For people. Exit code 0: all is well; 1: something is wrong, or gets a Warning; 2: a path cannot be read.
 pub(super) async fn validate(settings: ValidateSettings) -> Result<Output, Failure> {
-    let capabilities = capabilities(&settings.nginx.choice).await;
+    let capabilities = match &settings.backend {
+        BackendSettings::Nginx => capabilities(&settings.nginx.choice).await,
+        #[cfg(feature = "backend-nginx-plus")]
+        BackendSettings::NginxPlus(plus) => lbex_backend_nginx_plus::capabilities(!plus.apis.is_empty()),
+    };
     let loaded = load(&settings.files, &settings.namespaces);
     let unreadable = loaded.unreadable();
     let mut text = String::new();

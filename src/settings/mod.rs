@@ -9,6 +9,7 @@ mod host;
 mod lower;
 mod lower_logging;
 pub(crate) mod nearest;
+mod plus;
 mod raw;
 mod setting;
 mod table;
@@ -53,6 +54,8 @@ pub struct Settings {
     /// `--mass-removal-hold`: how long a removal of most objects by one list is held, or another cluster is not believed. `None`:
     /// off, and with `--manifests`, whose files are the operator's own. Default 5 min.
     pub mass_removal_hold: Option<Duration>,
+    /// `--backend`. Default nginx.
+    pub backend: BackendSettings,
     /// Which NGINX, and where it lives.
     pub nginx: NginxSettings,
     /// Where health and metrics are served: `--health-check`, `--health-address`, `--health-port`, `--metrics-address`.
@@ -78,6 +81,8 @@ pub struct ValidateSettings {
     pub selection: SelectionSettings,
     /// What planning depends on; for the capabilities see [`Settings::planning`].
     pub planning: PlanSettings,
+    /// As in [`Settings`].
+    pub backend: BackendSettings,
     /// Which NGINX.
     pub nginx: NginxSettings,
     /// How to log.
@@ -159,6 +164,29 @@ pub struct NginxSettings {
     /// `--endpoint-updates`. Default auto.
     #[cfg(feature = "backend-nginx")]
     pub endpoint_updates: lbex_backend_nginx::EndpointUpdates,
+}
+
+/// `--backend`, with what is only its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendSettings {
+    /// The open-source NGINX.
+    Nginx,
+    /// NGINX Plus.
+    #[cfg(feature = "backend-nginx-plus")]
+    NginxPlus(PlusSettings),
+}
+
+/// What only the backend `nginx-plus` reads.
+#[cfg(feature = "backend-nginx-plus")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlusSettings {
+    /// `--nginx-plus-api`, sorted, each once. Empty: LBEX runs an NGINX Plus of its own.
+    pub apis: Vec<lbex_backend_nginx_plus::api::ApiUrl>,
+    /// `--nginx-plus-ca`, `--nginx-plus-client-cert`, `--nginx-plus-client-key`, `--nginx-plus-token-file`,
+    /// `--nginx-plus-password-file`; paths are absolute.
+    pub files: lbex_backend_nginx_plus::api::AccessFiles,
+    /// `--drain-timeout`; `None`: off, the default.
+    pub drain: Option<Duration>,
 }
 
 /// `--stop-proxy-on-exit`.

@@ -51,6 +51,8 @@ pub enum Group {
     Ports,
     /// The proxy and how it is handled.
     Proxy,
+    /// NGINX Plus.
+    Plus,
     /// What LBEX itself listens on.
     Health,
     /// What is logged, and where.
@@ -68,6 +70,7 @@ impl Group {
             Self::WhichServices => "Which Services",
             Self::Ports => "Ports and addresses",
             Self::Proxy => "Proxy",
+            Self::Plus => "NGINX Plus",
             Self::Health => "Health and metrics",
             Self::Logging => "Logging",
             Self::NotYet => "Not in this version yet",

@@ -193,12 +193,13 @@ pub static SETTINGS: &[Setting] = &[
     // Proxy
     Setting {
         name: "backend",
-        kind: Kind::Choice(&["nginx"]),
+        kind: Kind::Choice(&["nginx", "nginx-plus"]),
         value_name: "NAME",
         default: Some("nginx"),
         group: Group::Proxy,
-        help: "The proxy that carries the traffic. nginx-plus and plugins are not in this version yet",
-        allowed: "nginx",
+        help: "The proxy that carries the traffic: nginx, or nginx-plus (on this host, or elsewhere: --nginx-plus-api). Plugins are \
+               not in this version yet",
+        allowed: "nginx or nginx-plus",
         ..BASE
     },
     Setting {
@@ -274,6 +275,75 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Proxy,
         help: "Whether the proxy ends with LBEX. auto: only where LBEX is the first process of a container",
         allowed: "auto, true or false",
+        ..BASE
+    },
+    // NGINX Plus
+    Setting {
+        name: "drain-timeout",
+        default: Some("off"),
+        value_name: "DURATION|off",
+        group: Group::Plus,
+        help: "Endpoints that are gone get no new connections at once, and are removed from NGINX Plus when they have none left, or \
+               after this time. off: they are removed at once; the connections that they have go on either way",
+        allowed: "off, or a duration up to 365d",
+        ..TIMEOUT
+    },
+    Setting {
+        name: "nginx-plus-api",
+        many: true,
+        value_name: "URL",
+        group: Group::Plus,
+        help: "The API of an NGINX Plus elsewhere, for instance https://10.0.0.1:8443/api; may be given more than once. Upstreams \
+               that exist there by name (PORT.PROTOCOL.NAMESPACE.SERVICE, such as 443.tcp.default.web) get the servers of their \
+               Service; LBEX starts no NGINX and changes nothing else",
+        allowed: "a URL that begins with http:// or https://, without user name, password and query; or unix:/PATH",
+        ..BASE
+    },
+    Setting {
+        name: "nginx-plus-ca",
+        kind: Kind::File,
+        value_name: "FILE",
+        default_words: Some("the host's authorities"),
+        group: Group::Plus,
+        help: "The authorities (PEM) that may have signed the certificate of an API with https. This file and the next four are read \
+               again when they change",
+        allowed: "the path of a file",
+        ..BASE
+    },
+    Setting {
+        name: "nginx-plus-client-cert",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::Plus,
+        help: "The client certificate (PEM) that LBEX shows the API; with --nginx-plus-client-key",
+        allowed: "the path of a file",
+        ..BASE
+    },
+    Setting {
+        name: "nginx-plus-client-key",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::Plus,
+        help: "The key (PEM) of --nginx-plus-client-cert",
+        allowed: "the path of a file",
+        ..BASE
+    },
+    Setting {
+        name: "nginx-plus-token-file",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::Plus,
+        help: "A file with the bearer token that LBEX shows the API",
+        allowed: "the path of a file",
+        ..BASE
+    },
+    Setting {
+        name: "nginx-plus-password-file",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::Plus,
+        help: "A file whose first line is NAME:PASSWORD, which LBEX shows the API (basic authentication)",
+        allowed: "the path of a file",
         ..BASE
     },
     // Health and metrics
@@ -393,16 +463,6 @@ pub static SETTINGS: &[Setting] = &[
     },
     // Not in this version yet
     Setting {
-        name: "drain-timeout",
-        kind: Kind::Duration,
-        value_name: "DURATION|off",
-        default: Some("off"),
-        group: Group::NotYet,
-        help: "How long removed endpoints keep their connections",
-        allowed: "off",
-        ..BASE
-    },
-    Setting {
         name: "plugin-dir",
         kind: Kind::Folder,
         value_name: "DIR",
@@ -418,5 +478,4 @@ pub static SETTINGS: &[Setting] = &[
         help: "Configuration that is handed to a plugin",
         ..BASE
     },
-    Setting { name: "nginx-plus-api", value_name: "URL", group: Group::NotYet, help: "The API of NGINX Plus", ..BASE },
 ];

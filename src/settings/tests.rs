@@ -333,14 +333,7 @@ fn hostile_text_stays_on_one_short_line() {
 #[test]
 fn later_versions_flags_are_known() {
     let mut texts = Vec::new();
-    for (name, value) in [
-        ("backend", "nginx-plus"),
-        ("backend", "/opt/plugin.so"),
-        ("plugin-dir", "/p"),
-        ("backend-config", "/c"),
-        ("nginx-plus-api", "http://127.0.0.1:8080"),
-        ("drain-timeout", "30s"),
-    ] {
+    for (name, value) in [("backend", "/opt/plugin.so"), ("plugin-dir", "/p"), ("backend-config", "/c")] {
         texts.push(refused(&[(name, value)]));
     }
     insta::assert_snapshot!(texts.join("\n"));
@@ -349,6 +342,44 @@ fn later_versions_flags_are_known() {
     assert_eq!(lowered(&defaults).warnings, [""; 0]);
     let error = settings_of(&[], &[("LBEX_PLUGIN_DIR", "/p")], HOST).unwrap_err().to_string();
     assert_eq!(error, "--plugin-dir: \"/p\" from variable LBEX_PLUGIN_DIR is not in this version yet; leave it out");
+}
+
+#[cfg(feature = "backend-nginx-plus")]
+#[test]
+fn nginx_plus_here_and_elsewhere() {
+    let plus = |more: &[(&str, &str)]| {
+        let settings = lowered(&[&[("backend", "nginx-plus")], more].concat());
+        match settings.backend {
+            BackendSettings::NginxPlus(plus) => (plus, settings.warnings),
+            BackendSettings::Nginx => panic!("{more:?}"),
+        }
+    };
+    let (here, warnings) = plus(&[("drain-timeout", "30s")]);
+    assert_eq!((here.apis.len(), here.drain, warnings.len()), (0, Some(Duration::from_secs(30)), 0));
+    assert_eq!(plus(&[("drain-timeout", "0s")]).0.drain, None);
+    let (elsewhere, warnings) = plus(&[
+        ("nginx-plus-api", "https://b:8443, http://a"),
+        ("nginx-plus-api", "http://a/api"),
+        ("nginx-plus-token-file", "/run/token"),
+        ("nginx", "system"),
+    ]);
+    let urls: Vec<String> = elsewhere.apis.iter().map(ToString::to_string).collect();
+    assert_eq!(urls, ["http://a/api", "https://b:8443/api"]);
+    assert_eq!(warnings.len(), 2, "a token in the clear, and an NGINX that is not used: {warnings:?}");
+    let mut texts = Vec::new();
+    for more in [
+        &[("nginx-plus-api", "10.0.0.1:80")][..],
+        &[("nginx-plus-api", "http://u:p@a")],
+        &[("nginx-plus-ca", "/ca")],
+        &[("nginx-plus-api", "https://a"), ("nginx-plus-client-cert", "/cert")],
+        &[("nginx-plus-api", "https://a"), ("nginx-plus-token-file", "/t"), ("nginx-plus-password-file", "/p")],
+    ] {
+        texts.push(refused(&[&[("backend", "nginx-plus")], more].concat()));
+    }
+    for own in [("drain-timeout", "30s"), ("nginx-plus-api", "http://a")] {
+        texts.push(refused(&[own]));
+    }
+    insta::assert_snapshot!(texts.join("\n"));
 }
 
 #[test]

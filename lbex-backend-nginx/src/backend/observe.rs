@@ -101,7 +101,7 @@ impl NginxBackend {
         let draining = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         let draining_connections = self.draining.connections(&self.nginx, workers);
         let serving = Some(serving);
-        Ok(Observed { healthy: true, detail, in_step, serving, draining, draining_connections, push: None })
+        Ok(Observed { healthy: true, detail, in_step, serving, draining, draining_connections, ..Observed::default() })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opens the backend, and renders without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as SyncMutex};
@@ -13,6 +13,7 @@ use super::NginxBackend;
 use super::choose::demand;
 use super::live::{Pusher, count};
 use super::observe::Seen;
+use super::plus::{self, Plus};
 use super::state::State;
 use crate::binary::{BinaryError, Candidate, NginxBinary, NginxChoice, Origin, find};
 use crate::check::{CheckError, Checker};
@@ -22,8 +23,8 @@ use crate::prefix::{Layout, Prefix, PrefixError};
 use crate::process::{Nginx, proc};
 use crate::push::{SocketKeeper, usual_address};
 use crate::render::{
-    Dialect, MainFile, MainInput, Part, RenderError, Room, ServiceFileName, Templates, render_service, worker_user,
-    zone_size,
+    Dialect, Form, MainFile, MainInput, Part, RenderError, Room, ServiceFileName, Templates, Write, render_service_as,
+    worker_user, zone_size,
 };
 
 /// What the operator decides about NGINX (contract section 2).
@@ -83,13 +84,40 @@ pub enum OpenError {
         "--endpoint-updates=push: failed to listen on the loopback address, where NGINX asks LBEX for endpoints: {0}"
     )]
     Responder(std::io::Error),
+    /// NGINX Plus is wanted, and this is another NGINX.
+    #[error(
+        "--backend nginx-plus needs NGINX Plus, and {binary} is not (`nginx -V` names no nginx-plus-rNN); name one with --nginx PATH, drive \
+         one elsewhere with --nginx-plus-api, or use --backend nginx"
+    )]
+    NotPlus {
+        /// Which NGINX.
+        binary: String,
+    },
+    /// The folder where NGINX Plus keeps servers.
+    #[error("failed to prepare {}, where NGINX Plus keeps servers: {source}", path.display())]
+    States {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
 }
 
 impl NginxBackend {
     /// Finds NGINX, looks at what it can do, locks the prefix, and puts an embedded NGINX there. Nothing is written before
     /// NGINX is found, and none is started or touched before [`apply`](lbex_core::backend::ProxyBackend::apply).
     pub async fn open(options: NginxOptions) -> Result<Self, OpenError> {
-        let candidate = find(&options.choice).await?;
+        Self::open_as(options, false).await
+    }
+
+    /// The same with NGINX Plus, whose servers whoever calls this changes through the API on [`Layout::api_socket`]. `auto` is that
+    /// of the system; `endpoint_updates` and `socket_keeper` mean nothing.
+    pub async fn open_plus(options: NginxOptions) -> Result<Self, OpenError> {
+        Self::open_as(options, true).await
+    }
+
+    async fn open_as(options: NginxOptions, plus: bool) -> Result<Self, OpenError> {
+        let candidate = if plus { find_plus(&options.choice).await? } else { find(&options.choice).await? };
         let path = options.prefix.clone();
         let prefix = proc::blocking(move || Prefix::open(&path)).await?;
         for warning in prefix.warnings() {
@@ -98,7 +126,9 @@ impl NginxBackend {
         let layout = prefix.layout().clone();
         let binary = candidate.install(&layout).await?;
         let dialect = Dialect::of(binary.version, binary.capabilities);
-        let (dialect, pusher) = open_pusher(&options, &binary, dialect, &layout).await?;
+        let (dialect, pusher) =
+            if plus { (dialect, None) } else { open_pusher(&options, &binary, dialect, &layout).await? };
+        let plus = if plus { Some(open_states(&layout).await?) } else { None };
         let input = MainInput {
             made_for: made_for(&Candidate::System(binary.clone())),
             modules: binary.stream.modules_to_load().into_iter().map(PathBuf::from).collect(),
@@ -107,12 +137,14 @@ impl NginxBackend {
             generation_socket: layout.generation_socket(),
             dialect,
             resolver: pusher.as_ref().map(|pusher| pusher.address()),
+            api_socket: plus.as_ref().map(|_| layout.api_socket()),
         };
         Ok(Self {
             checker: Checker::new(binary.clone(), &layout)?,
             nginx: Nginx::new(layout.clone()),
             files: ConfigFiles::new(layout),
             pusher,
+            plus,
             templates: Arc::new(Templates::new()?),
             input,
             cpus: cpus(),
@@ -136,6 +168,28 @@ impl NginxBackend {
     pub fn binary(&self) -> &crate::binary::NginxBinary {
         &self.binary
     }
+}
+
+/// Finds NGINX Plus; `auto` is that of the system.
+pub async fn find_plus(choice: &NginxChoice) -> Result<Candidate, OpenError> {
+    let choice = if *choice == NginxChoice::Auto { &NginxChoice::System } else { choice };
+    let candidate = find(choice).await?;
+    if candidate.capabilities().plus {
+        return Ok(candidate);
+    }
+    let binary = match &candidate {
+        Candidate::System(binary) => binary.to_string(),
+        Candidate::Embedded { .. } => format!("the NGINX {} that LBEX carries", candidate.version()),
+    };
+    Err(OpenError::NotPlus { binary })
+}
+
+/// Prepares the folder where NGINX Plus keeps servers.
+async fn open_states(layout: &Layout) -> Result<Plus, OpenError> {
+    let path = layout.upstreams_dir();
+    let folder = path.clone();
+    let made = proc::blocking(move || Plus::new(folder, worker_user().as_deref())).await;
+    made.map_err(|source| OpenError::States { path, source })
 }
 
 /// Decides how endpoint changes reach NGINX, and binds what that takes.
@@ -233,16 +287,32 @@ pub struct RenderOptions {
 /// The configuration that LBEX would write for `desired`: each file's name, relative to the prefix, and its text. Touches
 /// nothing and runs nothing; limits are taken as if the host allowed whatever is needed.
 pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BTreeMap<String, String>, RenderError> {
+    render_as(desired, options, false)
+}
+
+/// The same for NGINX Plus.
+pub fn render_plus(desired: &DesiredState, options: &RenderOptions) -> Result<BTreeMap<String, String>, RenderError> {
+    render_as(desired, options, true)
+}
+
+fn render_as(
+    desired: &DesiredState,
+    options: &RenderOptions,
+    plus: bool,
+) -> Result<BTreeMap<String, String>, RenderError> {
     let templates = Templates::new()?;
     let candidate = &options.candidate;
     let mut dialect = Dialect::of(candidate.version(), candidate.capabilities());
-    if options.endpoint_updates != EndpointUpdates::Reload {
+    if !plus && options.endpoint_updates != EndpointUpdates::Reload {
         dialect = dialect.pushing(candidate.capabilities());
     }
+    let layout = Layout::new(&options.prefix);
+    let states = plus.then(|| layout.upstreams_dir());
+    let form = Form { write: Write::Names, known: &BTreeSet::new(), states: states.as_deref() };
     let mut files = BTreeMap::new();
     let mut parts = Vec::new();
     for (key, service) in &desired.services {
-        let text = render_service(&templates, service, dialect)?;
+        let text = render_service_as(&templates, service, dialect, form)?;
         let part = Part::read(ServiceFileName::of(key, &text), &text);
         files.insert(format!("services/{}", part.file), text);
         parts.push(part);
@@ -255,13 +325,15 @@ pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BT
         modules: candidate.stream().modules_to_load().into_iter().map(PathBuf::from).collect(),
         user: worker_user(),
         worker_shutdown_timeout: options.worker_shutdown_timeout,
-        generation_socket: Layout::new(&options.prefix).generation_socket(),
+        generation_socket: layout.generation_socket(),
         dialect,
         resolver: dialect.push.map(|_| usual_address(spread(&options.prefix))),
+        api_socket: plus.then(|| layout.api_socket()),
     };
     let upstreams = parts.iter().map(|part| u64::from(part.upstreams)).sum();
     let servers = desired.services.values().map(|config| count(config)).sum();
     let zone = match dialect.push {
+        _ if plus => plus::zone(None, upstreams, servers),
         Some(_) => Room::new(None, upstreams, servers).kib,
         None => zone_size(upstreams, servers),
     };

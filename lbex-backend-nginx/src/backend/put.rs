@@ -127,9 +127,12 @@ impl NginxBackend {
 
     /// The size of the zone of a choice, in KiB.
     fn zone(&self, state: &State, choice: &Choice) -> u64 {
-        match &self.pusher {
-            Some(pusher) => pusher.room(state.zone, choice.upstreams()).kib,
-            None => zone_size(choice.upstreams(), choice.parts.values().map(|part| u64::from(part.servers)).sum()),
+        match (&self.pusher, &self.plus) {
+            (Some(pusher), _) => pusher.room(state.zone, choice.upstreams()).kib,
+            (None, Some(plus)) => plus.zone(state, choice),
+            (None, None) => {
+                zone_size(choice.upstreams(), choice.parts.values().map(|part| u64::from(part.servers)).sum())
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use lbex_core::names::ServiceKey;
 
 use super::NginxBackend;
 use super::choose::{Blocked, Choice, Room, Wanted, choose, demand};
+use super::live::count;
 use super::refuse::retry;
 use super::trial::Trial;
 use crate::limits::{Demand, Host, Shortage, room_for_listeners, workers};
@@ -40,6 +41,8 @@ pub(super) struct State {
     pub(super) shortage: Option<Shortage>,
     /// The size of the zone that NGINX has, in KiB.
     pub(super) zone: Option<u64>,
+    /// How many servers NGINX Plus is to have in all; 0 for an open-source NGINX.
+    pub(super) plus_servers: u64,
     /// Services whose servers are written as addresses until then: NGINX did not take them otherwise.
     pub(super) by_address: BTreeMap<ServiceKey, Instant>,
     /// Why NGINX was reloaded, each time since the last report.
@@ -149,6 +152,9 @@ impl NginxBackend {
             state.write_addresses(&late);
             state.pending.extend(late);
         }
+        if self.plus.is_some() {
+            state.plus_servers = desired.services.values().map(|config| count(config)).sum();
+        }
         let changed: BTreeSet<ServiceKey> = if state.applied == Some(delta.from) {
             // What a failed call took up may have been taken back since: then the delta does not tell.
             state.pending.extend(delta.changes.keys().cloned());
@@ -197,11 +203,17 @@ impl NginxBackend {
     /// Renders Services and writes their files, many at a time: each flush waits for the disk.
     pub(super) async fn render_and_write(&self, orders: Vec<Order>) -> Result<Vec<Rendered>, BackendError> {
         let (templates, dialect, files) = (self.templates.clone(), self.input.dialect, self.files.clone());
+        let states = self.plus.as_ref().map(|plus| plus.states.clone());
         #[cfg(test)]
         let edit = *self.edit.lock().expect("not poisoned");
         proc::blocking(move || {
             let render = |(service, write, known): &Order| {
-                let text = render_service_as(&templates, service, dialect, Form { write: *write, known })?;
+                let text = render_service_as(
+                    &templates,
+                    service,
+                    dialect,
+                    Form { write: *write, known, states: states.as_deref() },
+                )?;
                 let key = service.service.clone();
                 #[cfg(test)]
                 let text = edit.map_or(text.clone(), |edit| edit(&key, &text));

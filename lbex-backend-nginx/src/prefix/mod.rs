@@ -7,6 +7,7 @@
 //! | `run/` | pid file, UNIX sockets | 0700 |
 //! | `logs/` | NGINX's error log | 0711 |
 //! | `bin/` | the embedded NGINX, and `nginx`, a link to the one that runs | 0711 |
+//! | `upstreams/` | what NGINX Plus keeps of its servers; the workers' own | 0700 |
 //! | `state/` | the last good state, which is LBEX's own and not this crate's | 0700 |
 //! | `lock` | held by the LBEX that owns the prefix | 0644 |
 //!
@@ -76,6 +77,16 @@ impl Layout {
     /// `run/generation.sock`, on which NGINX tells the generation that it serves.
     pub fn generation_socket(&self) -> PathBuf {
         self.root.join("run/generation.sock")
+    }
+
+    /// `run/api.sock`, the API of NGINX Plus.
+    pub fn api_socket(&self) -> PathBuf {
+        self.root.join("run/api.sock")
+    }
+
+    /// `upstreams/`, where NGINX Plus keeps the servers of each upstream.
+    pub fn upstreams_dir(&self) -> PathBuf {
+        self.root.join("upstreams")
     }
 
     /// `run/known`: which NGINX served when LBEX last looked.

@@ -31,6 +31,8 @@ pub struct MainInput {
     pub dialect: Dialect,
     /// Where LBEX answers for the names of servers, if it does.
     pub resolver: Option<SocketAddr>,
+    /// The UNIX socket of the API of NGINX Plus, on which LBEX changes servers; `None`: an open-source NGINX, which has none.
+    pub api_socket: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -44,6 +46,7 @@ struct View<'a> {
     worker_shutdown_timeout: Option<String>,
     half_close: bool,
     resolver: Option<String>,
+    api_socket: Option<String>,
     zone: String,
     generation_socket: String,
     generation: &'static str,
@@ -82,6 +85,7 @@ impl MainFile {
             worker_shutdown_timeout: input.worker_shutdown_timeout.map(time),
             half_close: input.dialect.half_close,
             resolver: input.resolver.map(|address| format!("{address}{push}")),
+            api_socket: input.api_socket.as_ref().map(|path| path.display().to_string()),
             zone: size(zone),
             generation_socket: input.generation_socket.display().to_string(),
             generation: PLACEHOLDER,

@@ -15,7 +15,7 @@ use crate::binary::{NginxCapabilities, NginxVersion};
 
 pub use main_file::{MainFile, MainInput};
 pub use part::{Claim, Part, ServiceFileName};
-pub use service_file::{Form, Write, fits_names, render_service, render_service_as};
+pub use service_file::{Form, Write, fits_names, render_service, render_service_as, upstream_name};
 pub use user::worker_user;
 pub use zone::{Room, zone_size};
 

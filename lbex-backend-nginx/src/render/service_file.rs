@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use lbex_core::desired::{Algorithm, Listener, Method, Servers, ServiceConfig};
 use lbex_core::model::Protocol;
+use lbex_core::names::ServiceKey;
 use serde::Serialize;
 
 use super::{Dialect, RenderError, SERVICE, Templates};
@@ -52,6 +54,9 @@ pub struct Form<'a> {
     /// Groups of servers that NGINX asks for already. They are kept although they have no servers now, so that those may come
     /// back without a reload.
     pub known: &'a BTreeSet<ServerGroup>,
+    /// For NGINX Plus: the folder where it keeps the servers of each upstream, which it gets through its API. `None`: servers are
+    /// written as `write` says.
+    pub states: Option<&'a Path>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +77,10 @@ struct ListenerView {
     algorithm: Option<String>,
     servers: Vec<SocketAddr>,
     names: Vec<String>,
+    /// Where NGINX Plus keeps the servers.
+    state: Option<String>,
+    /// Whether NGINX Plus counts what it serves.
+    status_zone: bool,
     passive_checks: &'static str,
     dns: Option<DnsView>,
 }
@@ -85,7 +94,7 @@ struct DnsView {
 
 /// The text of a Service's file, as a dialect has it.
 pub fn render_service(templates: &Templates, service: &ServiceConfig, dialect: Dialect) -> Result<String, RenderError> {
-    render_service_as(templates, service, dialect, Form { write: Write::Names, known: &BTreeSet::new() })
+    render_service_as(templates, service, dialect, Form { write: Write::Names, known: &BTreeSet::new(), states: None })
 }
 
 /// The text of a Service's file, in a form.
@@ -101,6 +110,13 @@ pub fn render_service_as(
         listeners: service.listeners.iter().map(|listener| view(service, listener, dialect, form)).collect(),
     };
     templates.render(SERVICE, &format!("the Service {key}"), &view)
+}
+
+/// The name of a listener's upstream: `PORT.PROTOCOL.NAMESPACE.SERVICE`.
+pub fn upstream_name(service: &ServiceKey, listener: &Listener) -> String {
+    // What differs comes first: NGINX compares each name with all others of the same length, at every check, start and
+    // reload. With 10,000 upstreams that takes a quarter of the time that names with a common beginning take.
+    format!("{}.{}.{}.{}", listener.port, listener.protocol.as_str(), service.namespace, service.name)
 }
 
 /// Whether a listener's servers are few enough for names.
@@ -129,7 +145,12 @@ fn named(listener: &Listener, servers: &[SocketAddr], dialect: Dialect, form: Fo
 fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect, form: Form<'_>) -> ListenerView {
     let protocol = listener.protocol.as_str();
     let udp = listener.protocol == Protocol::Udp;
+    let name = upstream_name(&service.service, listener);
+    let file = |folder: &Path| folder.join(format!("{name}.conf")).display().to_string();
+    let is_dns = matches!(listener.upstream.servers, Servers::Dns { .. });
+    let state = form.states.filter(|_| !is_dns).map(file);
     let (servers, names, dns) = match &listener.upstream.servers {
+        Servers::Addresses(_) if state.is_some() => (Vec::new(), Vec::new(), None),
         Servers::Addresses(servers) => {
             let groups = named(listener, servers, dialect, form);
             let beside = groups.is_empty() || form.write == Write::Both;
@@ -151,9 +172,7 @@ fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect, form: Fo
         }
     };
     ListenerView {
-        // What differs comes first: NGINX compares each name with all others of the same length, at every check, start and
-        // reload. With 10,000 upstreams that takes a quarter of the time that names with a common beginning take.
-        name: format!("{}.{protocol}.{}.{}", listener.port, service.service.namespace, service.service.name),
+        name,
         udp,
         addresses: listener.addresses.iter().map(|&ip| SocketAddr::new(ip, listener.port)).collect(),
         listen_options: if udp { UDP_OPTIONS } else { TCP_OPTIONS },
@@ -165,6 +184,8 @@ fn view(service: &ServiceConfig, listener: &Listener, dialect: Dialect, form: Fo
         passive_checks: if servers.len() == 1 && names.is_empty() { ONE_SERVER } else { SEVERAL_SERVERS },
         servers,
         names,
+        state,
+        status_zone: form.states.is_some(),
         dns,
     }
 }

@@ -212,7 +212,7 @@ impl Work {
         }
         let some: Vec<String> = late.iter().take(5).map(ToString::to_string).collect();
         tracing::warn!(
-            "{} Service(s) did not get their changed endpoints without a reload within {took:?}, and get them with one: {}{}",
+            "{} Service(s) did not get their changed endpoints without a reload within {took:?}; they are applied: {}{}",
             late.len(),
             some.join(", "),
             if late.len() > some.len() { ", ..." } else { "" },

@@ -1,0 +1,129 @@
+//! NGINX Plus on this host, by the executable that stands in for it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lbex_backend_nginx::binary::NginxChoice;
+use lbex_backend_nginx::{EndpointUpdates, NginxOptions};
+use lbex_backend_nginx_plus::LocalBackend;
+use lbex_backend_nginx_plus::api::{AccessFiles, ApiUrl, Client, NewServer, Server};
+use lbex_core::backend::{Action, ProxyBackend, ReloadReason};
+use lbex_plus_standin::nginx::program;
+use lbex_test_harness::Scratch;
+use lbex_test_harness::backends::{Echo, tcp_ask};
+use lbex_test_harness::ports::free_port;
+use lbex_test_harness::wait::{SOON, eventually};
+
+use crate::support::{PACE, Wanted, push, upstream};
+
+async fn open(prefix: &Path) -> Result<LocalBackend> {
+    let options = NginxOptions {
+        choice: NginxChoice::Path(program()?),
+        prefix: prefix.to_owned(),
+        worker_shutdown_timeout: None,
+        endpoint_updates: EndpointUpdates::Auto,
+        socket_keeper: None,
+    };
+    LocalBackend::open(options, PACE).await.context("no backend")
+}
+
+/// What answers at a listener.
+async fn answers(port: u16, name: &str) -> Result<()> {
+    eventually("the Service answers", SOON, || async {
+        let answer = tcp_ask(([127, 0, 0, 1], port).into()).await?;
+        ensure!(answer == name, "{answer}");
+        Ok(())
+    })
+    .await
+}
+
+fn api(prefix: &Path) -> Client {
+    Client::new(ApiUrl::unix(prefix.join("run/api.sock")), AccessFiles::default())
+}
+
+async fn servers(prefix: &Path, name: &str) -> Result<Vec<Server>> {
+    Ok(api(prefix).servers(name).await?)
+}
+
+#[tokio::test]
+async fn endpoints_change_without_a_reload_and_come_back_after_a_crash() -> Result<()> {
+    let folder = Scratch::for_nginx("plus")?;
+    let prefix = folder.path().join("prefix");
+    let (a, b) = (Echo::new("a").start()?, Echo::new("b").start()?);
+    let (first, second) = (format!("127.0.0.1:{}", a.port()), format!("127.0.0.1:{}", b.port()));
+    let port = free_port()?;
+    let web = upstream("web", port);
+    let mut wanted = Wanted::default();
+    wanted.set("web", port, &[&first]);
+
+    let backend = open(&prefix).await?;
+    ensure!(backend.capabilities().live_servers && backend.capabilities().least_time && backend.capabilities().drains);
+    let report = wanted.apply_all(&backend).await?;
+    ensure!(report.action == Action::Started && report.refused.is_empty(), "{report:?}");
+    answers(port, "a").await?;
+    let generation = api(&prefix).nginx().await?.generation;
+
+    push(&backend, &wanted.set("web", port, &[&second])).await?;
+    answers(port, "b").await?;
+    push(&backend, &wanted.set("web", port, &[])).await?;
+    push(&backend, &wanted.set("web", port, &[&first])).await?;
+    answers(port, "a").await?;
+    ensure!(api(&prefix).nginx().await?.generation == generation, "no reload");
+
+    // A listener more is a reload, which carries the servers over.
+    let other = free_port()?;
+    let delta = wanted.set("other", other, &[&second]);
+    let report = backend.apply(&wanted.0, &delta).await?;
+    ensure!(report.action == Action::Reloaded && report.reloads == [ReloadReason::Listeners], "{report:?}");
+    answers(other, "b").await?;
+    answers(port, "a").await?;
+
+    // Somebody else takes a server out.
+    let theirs = servers(&prefix, &web).await?;
+    api(&prefix).remove(&web, theirs[0].id).await?;
+    eventually("it is put right", SOON, || async {
+        let seen = backend.observe().await?;
+        ensure!(seen.healthy && seen.in_step && seen.apis[0].drift == 1, "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    answers(port, "a").await?;
+    backend.stop(Duration::ZERO).await?;
+    ensure!(!backend.observe().await?.healthy);
+    let report = wanted.apply_all(&backend).await?;
+    ensure!(report.action == Action::Started, "{report:?}");
+    answers(port, "a").await?;
+    answers(other, "b").await?;
+
+    // What is kept of an upstream goes with it.
+    let file = prefix.join("upstreams").join(format!("{web}.conf"));
+    ensure!(file.exists());
+    let delta = wanted.remove("web");
+    backend.apply(&wanted.0, &delta).await?;
+    ensure!(!file.exists());
+    backend.stop(Duration::ZERO).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_lbex_adopts_it_and_puts_right_what_changed_meanwhile() -> Result<()> {
+    let folder = Scratch::for_nginx("plus")?;
+    let prefix = folder.path().join("prefix");
+    let (a, b) = (Echo::new("a").start()?, Echo::new("b").start()?);
+    let (first, second) = (format!("127.0.0.1:{}", a.port()), format!("127.0.0.1:{}", b.port()));
+    let port = free_port()?;
+    let mut wanted = Wanted::default();
+    wanted.set("web", port, &[&first]);
+    wanted.apply_all(&open(&prefix).await?).await?;
+    answers(port, "a").await?;
+    api(&prefix).add(&upstream("web", port), &NewServer::at("192.0.2.1:9".parse()?)).await?;
+    wanted.set("web", port, &[&second]);
+    let backend = open(&prefix).await?;
+    let report = wanted.apply_all(&backend).await?;
+    ensure!(report.action == Action::Live && report.reloads.is_empty(), "{report:?}");
+    answers(port, "b").await?;
+    ensure!(servers(&prefix, &upstream("web", port)).await?.len() == 1);
+    backend.stop(Duration::ZERO).await?;
+    Ok(())
+}
