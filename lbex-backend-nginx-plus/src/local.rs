@@ -77,6 +77,20 @@ impl LocalBackend {
         }
     }
 
+    /// Looks again at an NGINX that was reloaded or is another one: whether it has what the one before had, nobody knows.
+    async fn after(&self, action: Action) {
+        match action {
+            Action::Unchanged | Action::Live => {}
+            Action::Reloaded => self.instance().try_now(),
+            Action::Started | Action::Upgraded => {
+                self.instance().try_now();
+                let names: Vec<_> = self.instance().names().into_iter().map(|(name, _)| name).collect();
+                let tickets = self.instance().again(&names);
+                self.fleet.applied_one(&tickets).await;
+            }
+        }
+    }
+
     /// Does what helps against what the API refuses, as far as something does: a reload where NGINX does not have an upstream that
     /// its configuration has, a larger zone where that is full. Answers the upstreams that are worth another try.
     async fn repair(&self, desired: &DesiredState, report: &mut ApplyReport) -> Result<Vec<Arc<str>>, BackendError> {
@@ -123,10 +137,8 @@ impl ProxyBackend for LocalBackend {
         let mut report = self.nginx.apply(desired, delta).await?;
         let wanted = |config: &ServiceConfig| self.wanted(config, &report.refused);
         let awaited = self.fleet.tell_all(desired, wanted, |instance, _, name| instance.forget(name));
-        if report.action != Action::Unchanged {
-            self.instance().try_now();
-        }
         let before = self.instance().stands().changes;
+        self.after(report.action).await;
         self.fleet.applied(&awaited).await;
         for _ in 0..MOST_REPAIRS {
             let names = self.repair(desired, &mut report).await?;

@@ -226,7 +226,8 @@ impl State {
         let now = Instant::now();
         self.next_look = Some(now);
         if let Some(trouble) = &mut self.trouble {
-            trouble.until = now;
+            // Whatever it was, it may be over.
+            trouble.probation = true;
         }
         for (_, name) in std::mem::take(&mut self.timers) {
             self.mark(&name, Cause::Drain);
@@ -369,7 +370,7 @@ impl State {
 
     pub(super) fn is_settled(&self, tickets: &[(Arc<str>, u64)]) -> bool {
         let lost = self.trouble.as_ref().is_some_and(|trouble| !trouble.probation);
-        lost || self.info.is_some()
+        lost || self.answers()
             && tickets.iter().all(|(name, version)| self.standing(name, *version) != Standing::Waiting)
     }
 

@@ -145,6 +145,7 @@ async fn calls_for_many_upstreams_are_made_some_at_a_time() -> Result<()> {
         builder = builder.upstream(&upstream(&format!("s{n}"), 1000 + n), &[]);
     }
     let plus = builder.start().await?;
+    plus.inject(Rule::new(Fault::SlowAnswer(Duration::from_millis(10))).method("POST").always());
     let backend = remote(folder.path(), PACE, &[&plus]).await?;
     let mut wanted = Wanted::default();
     for n in 0..1000 {
