@@ -28,7 +28,8 @@ impl Reader<'_> {
         if name == "nginx-plus" {
             return BackendSettings::NginxPlus(self.plus());
         }
-        match (name, given) {
+        let name = name.to_owned();
+        match (name.as_str(), given) {
             ("nginx", _) if cfg!(feature = "backend-nginx") => {}
             ("nginx" | "nginx-plus", Some(value)) => {
                 self.refuse(setting, &value, "this build of LBEX is without it".to_owned());

@@ -93,7 +93,7 @@ macro_rules! conformance {
                 traffic: families, listen_address, datagram_sizes;
                 endpoints: none_three_none_one, on_ports_of_their_own;
                 changes: connections_stay, no_client_is_lost, udp_clients_leave_a_removed_endpoint;
-                spread: round_robin, least_conn, least_time, client_ip, udp_sessions;
+                spread: round_robin, least_busy, client_ip;
                 access: source_ranges, held_by_another;
                 failing: one_of_two_is_dead, the_only_one_comes_back, connect_timeout, idle_timeout;
                 restart: without_a_trace;

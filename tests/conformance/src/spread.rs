@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use lbex_test_harness::backends::{Conversation, Echo, tcp_ask_from, tcp_tally, udp_ask_from, udp_tally};
-use lbex_test_harness::manifests::{ANSWER, at, local, pods, pods_slice, servers, tcp_reaches};
-use lbex_test_harness::ports::free_port;
+use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, tcp_ask_from, tcp_tally, udp_ask_from, udp_tally};
+use lbex_test_harness::manifests::{ANSWER, World, at, local, pods_slice, servers};
+use lbex_test_harness::ports::{free_port, free_ports};
 use lbex_test_harness::wait::{SOON, eventually};
 use serde_json::json;
 
-use crate::common::{is_told, reaches, start, told, web};
+use crate::common::{reaches, start, told, web};
 use crate::{Feature, Subject};
 
-/// Round robin over all workers together: exactly even.
+/// Round robin over all workers together: exactly even. Datagrams of one client socket stay with one server.
 pub async fn round_robin(subject: &dyn Subject) -> Result<()> {
     let (port, servers) = (free_port()?, servers(3)?);
     let _world = start(subject, [&web(subject, "web", port) as _, &pods_slice("web", &servers) as _]).await?;
@@ -21,21 +21,63 @@ pub async fn round_robin(subject: &dyn Subject) -> Result<()> {
     assert_eq!(tcp_tally(at(port), 30).await?, even);
     if subject.lacks(Feature::Udp).is_none() {
         assert_eq!(udp_tally(at(port), 30).await?, even);
+        udp_sessions(at(port)).await?;
     }
     Ok(())
 }
 
-/// Where two connections have ended, the next two go.
-pub async fn least_conn(subject: &dyn Subject) -> Result<()> {
-    let (port, servers) = (free_port()?, servers(3)?);
-    let web = web(subject, "web", port).lbex("algorithm", "least_conn");
-    let world = start(subject, [&web as _, &pods_slice("web", &servers) as _]).await?;
-    if let Some(words) = subject.lacks(Feature::LeastConn) {
-        return told(&world, "web", words).await;
+/// Datagrams of one client socket stay with one server, whatever the number of workers.
+async fn udp_sessions(server: SocketAddr) -> Result<()> {
+    for _ in 0..10 {
+        let socket = tokio::net::UdpSocket::bind(at(0)).await?;
+        socket.connect(server).await?;
+        let mut names = BTreeSet::new();
+        for number in 0..20 {
+            let mut buffer = [0; 64];
+            socket.send(format!("{number}").as_bytes()).await?;
+            let length = tokio::time::timeout(ANSWER, socket.recv(&mut buffer)).await??;
+            names.insert(String::from_utf8_lossy(&buffer[..length]).split(' ').next().map(ToOwned::to_owned));
+        }
+        assert_eq!(names.len(), 1, "one client reached {names:?}");
     }
+    Ok(())
+}
+
+/// The least busy server gets a client, by connections (`least_conn`) or by time (`least_time`). What the backend lacks the Service is
+/// told, and it is served in turn.
+pub async fn least_busy(subject: &dyn Subject) -> Result<()> {
+    let (ports, servers) = (free_ports(2)?, servers(3)?);
+    let conn = web(subject, "conn", ports[0]).lbex("algorithm", "least_conn");
+    let time = web(subject, "time", ports[1]).lbex("algorithm", "least_time");
+    let slices = [pods_slice("conn", &servers), pods_slice("time", &servers)];
+    let world = start(subject, [&conn as _, &slices[0] as _, &time as _, &slices[1] as _]).await?;
+    match subject.lacks(Feature::LeastConn) {
+        Some(words) => {
+            told(&world, "conn", words).await?;
+            reaches(subject, at(ports[0]), &["a", "b", "c"]).await?;
+        }
+        None => least_conn(at(ports[0]), &servers).await?,
+    }
+    match subject.lacks(Feature::LeastTime) {
+        Some(words) => {
+            told(&world, "time", words).await?;
+            reaches(subject, at(ports[1]), &["a", "b", "c"]).await
+        }
+        None => {
+            let put = |method: &str| {
+                let time = time.clone().lbex("method", method);
+                world.put([&conn as _, &slices[0] as _, &time as _, &slices[1] as _])
+            };
+            least_time(&world, at(ports[1]), put).await
+        }
+    }
+}
+
+/// Where two connections have ended, the next two go.
+async fn least_conn(server: SocketAddr, servers: &[Echo]) -> Result<()> {
     let mut held = Vec::new();
     for _ in 0..6 {
-        held.push(Conversation::open(at(port)).await?);
+        held.push(Conversation::open(server).await?);
     }
     assert_eq!(servers.iter().map(Echo::open_connections).collect::<Vec<_>>(), [2, 2, 2]);
     held.retain(|connection| connection.name() != "b");
@@ -46,28 +88,20 @@ pub async fn least_conn(subject: &dyn Subject) -> Result<()> {
     })
     .await?;
     for _ in 0..2 {
-        held.push(Conversation::open(at(port)).await?);
+        held.push(Conversation::open(server).await?);
         assert_eq!(held.last().map(Conversation::name), Some("b"));
     }
     Ok(())
 }
 
-/// In each of its ways it serves every endpoint; without it, the Service is told and served in turn.
-pub async fn least_time(subject: &dyn Subject) -> Result<()> {
-    let (port, servers) = (free_port()?, servers(2)?);
-    let web = |method: &str| web(subject, "web", port).lbex("algorithm", "least_time").lbex("method", method);
-    let slice = pods_slice("web", &servers);
-    let world = start(subject, [&web("connect") as _, &slice as _]).await?;
-    if let Some(words) = subject.lacks(Feature::LeastTime) {
-        told(&world, "web", words).await?;
-        return reaches(subject, at(port), &["a", "b"]).await;
-    }
+/// Each of its methods is taken, and clients are served. (How long servers take is nothing that a test here could tell.)
+async fn least_time(world: &World, server: SocketAddr, put: impl Fn(&str) -> Result<()>) -> Result<()> {
     for method in
-        ["connect", "first_byte", "last_byte", "connect inflight", "first_byte inflight", "last_byte inflight"]
+        ["first_byte", "last_byte", "connect inflight", "first_byte inflight", "last_byte inflight", "connect"]
     {
-        world.put([&web(method) as _, &slice as _])?;
+        put(method)?;
         world.wait_applied().await?;
-        reaches(subject, at(port), &["a", "b"]).await?;
+        tcp_ask(server).await?;
     }
     assert_eq!(world.lbex.metric("lbex_rejections", &[]).await?, None);
     Ok(())
@@ -123,28 +157,4 @@ async fn who_has_whom(
         found.insert(*client, name);
     }
     Ok(found)
-}
-
-/// Datagrams of one client socket stay with one server, whatever the number of workers.
-pub async fn udp_sessions(subject: &dyn Subject) -> Result<()> {
-    let (port, servers) = (free_port()?, servers(3)?);
-    let (web, slice) = (pods("web", port), pods_slice("web", &servers));
-    if let Some(words) = subject.lacks(Feature::Udp) {
-        return is_told(subject, [&web as _, &slice as _], "web", words).await;
-    }
-    let _world = start(subject, [&web as _, &slice as _]).await?;
-    tcp_reaches(at(port), &["a", "b", "c"]).await?;
-    for _ in 0..10 {
-        let socket = tokio::net::UdpSocket::bind(at(0)).await?;
-        socket.connect(at(port)).await?;
-        let mut names = BTreeSet::new();
-        for number in 0..20 {
-            let mut buffer = [0; 64];
-            socket.send(format!("{number}").as_bytes()).await?;
-            let length = tokio::time::timeout(ANSWER, socket.recv(&mut buffer)).await??;
-            names.insert(String::from_utf8_lossy(&buffer[..length]).split(' ').next().map(ToOwned::to_owned));
-        }
-        assert_eq!(names.len(), 1, "one client reached {names:?}");
-    }
-    Ok(())
 }
