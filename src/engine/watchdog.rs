@@ -39,6 +39,7 @@ pub(super) fn start(
                 biased;
                 _ = tick.tick() => {}
                 () = look_now.notified() => {}
+                () = backend.woken() => {}
             }
             let (healthy, detail, in_step) = match look(backend.as_ref()).await {
                 Ok(observed) => {
