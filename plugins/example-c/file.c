@@ -51,6 +51,18 @@ static const char *member(const uint8_t *json, size_t len, const char *name, siz
   return NULL;
 }
 
+/* Whether this is one object, from its first brace to its last. */
+static int is_whole(const uint8_t *json, size_t len) {
+  size_t depth = 0, i;
+  for (i = 0; i < len; i++) {
+    if (json[i] == '{' || json[i] == '[') depth++;
+    if ((json[i] == '}' || json[i] == ']') && depth-- == 1) return json[0] == '{' && i + 1 == len;
+    if (json[i] == '"')
+      for (i++; i < len && json[i] != '"'; i++) i += json[i] == '\\';
+  }
+  return 0;
+}
+
 /* Fills the reply; buf_free frees it. */
 static int32_t reply_with(struct lbex_buf *reply, int32_t code, const char *format, const char *a, const char *b) {
   size_t room = strlen(format) + strlen(a) + strlen(b) + 1;
@@ -95,8 +107,8 @@ static int32_t apply(void *ctx, const uint8_t *document, size_t len, uint32_t ti
   const char *revision = member(document, len, "revision", &revision_len);
   const char *action = file->revision[0] == 0 ? "started" : "reloaded";
   (void)timeout_ms;
-  if (schema == NULL || revision == NULL || revision_len >= sizeof file->revision)
-    return reply_with(reply, LBEX_INVALID, "the document has no schema or no revision%s%s", "", "");
+  if (!is_whole(document, len) || schema == NULL || revision == NULL || revision_len >= sizeof file->revision)
+    return reply_with(reply, LBEX_INVALID, "the document is not whole, or has no schema or no revision%s%s", "", "");
   /* The file holds everything, so a change alone is of no use. */
   if (schema_len == 12 && memcmp(schema, "lbex.delta/1", 12) == 0) return LBEX_RESYNC;
   if (schema_len != 14 || memcmp(schema, "lbex.desired/1", 14) != 0)

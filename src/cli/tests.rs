@@ -105,7 +105,7 @@ fn wrong_usage_says_what_was_meant() {
 #[test]
 fn later_versions_flags_end_with_code_2() {
     assert!(failure("--backend nginx-plus").contains("not in this version yet"));
-    assert!(failure("-plugin_dir /x").contains("not in this version yet"));
+    assert!(failure("-nginx_plus_api /x").contains("not in this version yet"));
 }
 
 #[cfg(unix)]
@@ -143,7 +143,7 @@ fn version_goes_before_everything_else() {
     for line in ["--version", "-version", "-V", "--version=true --health-port=x"] {
         let text = printed_by(line);
         assert!(text.starts_with(&format!("lbex {}\ncommit: ", env!("CARGO_PKG_VERSION"))), "{text}");
-        assert!(text.contains("\nbuilt-in backends: ") && text.contains("\nplugin ABI: not in this version yet\n"));
+        assert!(text.contains("\nbuilt-in backends: ") && text.contains("\nplugin ABI: "));
     }
     run_of("--version=false");
     assert!(failure("--version=x").contains("--version"));

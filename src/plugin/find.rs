@@ -3,9 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where plugins are looked for without `--plugin-dir`.
-pub const DEFAULT_DIRS: [&str; 2] = ["/usr/local/lib/lbex/plugins", "/usr/lib/lbex/plugins"];
-
 /// What the files of the plugin called `name` may be called, best first.
 fn file_names(name: &str) -> [String; 3] {
     let name_in_file = name.replace('-', "_");

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lbex_plugin_abi::documents::Capabilities;
+use lbex_plugin_abi::documents::{Algorithm, Capabilities, Protocol};
 use lbex_plugin_abi::tables::{
     self, ABI_MAJOR, ABI_MINOR, BufFreeFn, MAGIC, OPEN_SYMBOL, OpenFn, QUERY_SYMBOL, QueryFn,
 };
@@ -95,6 +95,35 @@ pub struct PluginInfo {
     pub abi: (u16, u16),
     /// What it can do, as far as it knows before it is opened.
     pub capabilities: Capabilities,
+}
+
+impl PluginInfo {
+    /// What planning may count on, where the plugin says that it can do `told`.
+    pub(crate) fn to_core(&self, told: &Capabilities) -> lbex_core::backend::Capabilities {
+        let has = |algorithm| told.algorithms.contains(&algorithm);
+        let description = match fault::text(told.description.as_bytes()) {
+            proxy if proxy.is_empty() => format!("plugin {} {}", self.name, self.version),
+            proxy => format!("{proxy} (plugin {} {})", self.name, self.version),
+        };
+        lbex_core::backend::Capabilities {
+            description,
+            tcp: told.protocols.contains(&Protocol::Tcp),
+            udp: told.protocols.contains(&Protocol::Udp),
+            least_conn: has(Algorithm::LeastConn),
+            least_time: has(Algorithm::LeastTime),
+            client_ip: has(Algorithm::ClientIp),
+            dns_servers: told.dns_servers,
+            live_servers: told.live_servers,
+            drains: told.drains,
+        }
+    }
+}
+
+impl std::fmt::Display for PluginInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, name, version, abi: (major, minor), .. } = self;
+        write!(f, "{name} {version} (ABI {major}.{minor}, {})", path.display())
+    }
 }
 
 /// A library that is loaded, for as long as the process lives.

@@ -6,6 +6,7 @@
 //! [`revisions`] knows what the plugin has and what it still has to be told.
 
 mod backend;
+pub mod check;
 mod deadlines;
 mod fault;
 pub mod find;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Output, rules};
 use crate::cli::Failure;
-use crate::settings::{Settings, SourceSettings};
+use crate::settings::{BackendSettings, Settings, SourceSettings};
 use crate::source::manifests::ProblemKind;
 use crate::source::{self, Ignore, Persistence, SourceEvent};
 
@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// One stream: each file under a line `# file: NAME`. Rejections go to the log. Exit code 1: a manifest file does not parse or an
 /// object in one is not valid, so the stream is not all that was asked for; the log says what is missing.
 pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
+    if let BackendSettings::Plugin(_) = settings.backend {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "a plugin says to nobody what it would write: only the backend nginx can be rendered"
+        )));
+    }
     let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
     let capabilities = lbex_backend_nginx::capabilities(&candidate);
     let planning = PlanSettings { capabilities, ..settings.planning.clone() };

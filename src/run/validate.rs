@@ -12,7 +12,7 @@ use lbex_core::settings::PlanSettings;
 
 use super::{Output, rules};
 use crate::cli::Failure;
-use crate::settings::ValidateSettings;
+use crate::settings::{BackendSettings, PluginSettings, ValidateSettings};
 use crate::source::manifests::{ProblemKind, load};
 
 /// How many servers of a listener are listed.
@@ -20,7 +20,10 @@ const SERVERS_SHOWN: usize = 8;
 
 /// For people. Exit code 0: all is well; 1: something is wrong, or gets a Warning; 2: a path cannot be read.
 pub(super) async fn validate(settings: ValidateSettings) -> Result<Output, Failure> {
-    let capabilities = capabilities(&settings.nginx.choice).await;
+    let capabilities = match &settings.backend {
+        BackendSettings::Nginx => capabilities(&settings.nginx.choice).await,
+        BackendSettings::Plugin(chosen) => plugin(chosen).await,
+    };
     let loaded = load(&settings.files, &settings.namespaces);
     let unreadable = loaded.unreadable();
     let mut text = String::new();
@@ -132,8 +135,19 @@ fn shown(listener: &Listener) -> String {
 }
 
 /// Writing to a String cannot fail.
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{arguments}");
+}
+
+/// What a plugin says of itself before it is opened.
+async fn plugin(chosen: &PluginSettings) -> Capabilities {
+    match crate::registry::plugin_capabilities(chosen).await {
+        Ok(capabilities) => capabilities,
+        Err(error) => {
+            tracing::warn!("planning for any backend: {error}");
+            Capabilities { description: "a plugin".to_owned(), ..Capabilities::default() }
+        }
+    }
 }
 
 /// What the NGINX that would be used can do; without one, what every open-source NGINX can.

@@ -26,7 +26,8 @@ use super::values::{
 };
 use super::variables::Environment;
 use super::{
-    Affinity, EndpointsApi, NginxSettings, SelectionSettings, Settings, SourceSettings, StopProxy, ValidateSettings,
+    Affinity, EndpointsApi, NginxSettings, PluginsSettings, SelectionSettings, Settings, SourceSettings, StopProxy,
+    ValidateSettings,
 };
 use crate::admin::AdminSettings;
 
@@ -55,6 +56,7 @@ pub fn lower(
         selection: reader.selection(),
         planning: reader.planning(host, &admin, files),
         mass_removal_hold: reader.one("mass-removal-hold", hold).filter(|_| !files),
+        backend: reader.backend(),
         nginx: reader.nginx(environment, host),
         admin,
         reload_interval: reader.one("reload-interval", duration(Duration::from_millis(10)..=Duration::from_secs(600))),
@@ -65,7 +67,6 @@ pub fn lower(
         logging: logging(&mut reader, environment),
         warnings: Vec::new(),
     };
-    reader.backend();
     reader.not_yet();
     let warnings = reader.finish()?;
     Ok(Settings { warnings, ..settings })
@@ -86,24 +87,43 @@ pub fn lower_for_validate(
         namespaces: reader.namespaces(),
         selection: reader.selection(),
         planning: reader.planning(host, &admin, true),
+        backend: reader.backend(),
         nginx: reader.nginx(environment, host),
         logging: logging(&mut reader, environment),
         warnings: Vec::new(),
     };
-    reader.backend();
     reader.not_yet();
     let warnings = reader.finish()?;
     Ok(ValidateSettings { warnings, ..settings })
 }
 
+/// Validates what `lbex backends` and `lbex plugin check` are told.
+pub fn lower_for_plugins(
+    raw: &RawSettings,
+    environment: &Environment,
+    host: Host,
+    warnings: Vec<String>,
+) -> Result<PluginsSettings, SettingErrors> {
+    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let settings = PluginsSettings {
+        dirs: reader.plugin_dirs(),
+        config: reader.maybe("backend-config", path),
+        nginx: reader.nginx(environment, host),
+        logging: logging(&mut reader, environment),
+        warnings: Vec::new(),
+    };
+    let warnings = reader.finish()?;
+    Ok(PluginsSettings { warnings, ..settings })
+}
+
 /// Reads values and gathers what is wrong with them, so that all of it is told at once.
 pub(super) struct Reader<'a> {
     raw: &'a RawSettings,
-    errors: Vec<SettingError>,
+    pub(super) errors: Vec<SettingError>,
     warnings: Vec<String>,
 }
 
-fn known(name: &str) -> &'static Setting {
+pub(super) fn known(name: &str) -> &'static Setting {
     find(name).unwrap_or_else(|| panic!("the table of settings has {name}"))
 }
 
@@ -112,11 +132,11 @@ impl Reader<'_> {
         if self.errors.is_empty() { Ok(self.warnings) } else { Err(SettingErrors(self.errors)) }
     }
 
-    fn given(&self, name: &str) -> Option<&RawValue> {
+    pub(super) fn given(&self, name: &str) -> Option<&RawValue> {
         self.raw.last(known(name))
     }
 
-    fn refuse(&mut self, setting: &'static Setting, value: &RawValue, reason: String) {
+    pub(super) fn refuse(&mut self, setting: &'static Setting, value: &RawValue, reason: String) {
         self.errors.push(SettingError::Invalid { setting, value: value.clone(), reason });
     }
 
@@ -136,7 +156,7 @@ impl Reader<'_> {
     }
 
     /// The valid values of a setting that may be given more than once; each may be several, separated by commas.
-    fn each<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    pub(super) fn each<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut values = Vec::new();
         for given in self.raw.get(known(name)) {
             for text in given.text.split(',').map(str::trim).filter(|t| !t.is_empty()) {
@@ -317,19 +337,9 @@ impl Reader<'_> {
         all
     }
 
-    fn backend(&mut self) {
-        let Some(value) = self.given("backend").cloned() else { return };
-        let setting = known("backend");
-        match value.text.as_str() {
-            "nginx" if cfg!(feature = "backend-nginx") => {}
-            "nginx" => self.refuse(setting, &value, "this build of LBEX is without it".to_owned()),
-            _ => self.errors.push(SettingError::NotYet { setting, value }),
-        }
-    }
-
     /// Refuses what later versions will do, where it is asked for: a value that is only the default is none of that.
     fn not_yet(&mut self) {
-        for name in ["plugin-dir", "backend-config", "nginx-plus-api"] {
+        for name in ["nginx-plus-api"] {
             if let Some(value) = self.given(name).cloned() {
                 self.errors.push(SettingError::NotYet { setting: known(name), value });
             }

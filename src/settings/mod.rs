@@ -3,6 +3,7 @@
 //! whoever needs them. Nothing else reads flags or the environment.
 
 mod addresses;
+mod backend;
 mod error;
 mod file;
 mod host;
@@ -28,7 +29,7 @@ use lbex_core::settings::PlanSettings;
 
 pub use self::error::{KeyHint, SettingError, SettingErrors};
 pub use self::host::Host;
-pub use self::lower::{lower, lower_for_validate};
+pub use self::lower::{lower, lower_for_plugins, lower_for_validate};
 pub use self::raw::{Origin, RawSettings, RawValue};
 pub use self::setting::{Group, Kind, Setting, find};
 pub use self::table::SETTINGS;
@@ -53,6 +54,8 @@ pub struct Settings {
     /// `--mass-removal-hold`: how long a removal of most objects by one list is held, or another cluster is not believed. `None`:
     /// off, and with `--manifests`, whose files are the operator's own. Default 5 min.
     pub mass_removal_hold: Option<Duration>,
+    /// `--backend`. Default nginx.
+    pub backend: BackendSettings,
     /// Which NGINX, and where it lives.
     pub nginx: NginxSettings,
     /// Where health and metrics are served: `--health-check`, `--health-address`, `--health-port`, `--metrics-address`.
@@ -78,6 +81,8 @@ pub struct ValidateSettings {
     pub selection: SelectionSettings,
     /// What planning depends on; for the capabilities see [`Settings::planning`].
     pub planning: PlanSettings,
+    /// As in [`Settings`].
+    pub backend: BackendSettings,
     /// Which NGINX.
     pub nginx: NginxSettings,
     /// How to log.
@@ -159,6 +164,48 @@ pub struct NginxSettings {
     /// `--endpoint-updates`. Default auto.
     #[cfg(feature = "backend-nginx")]
     pub endpoint_updates: lbex_backend_nginx::EndpointUpdates,
+}
+
+/// `--backend`, with what is only its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendSettings {
+    /// The open-source NGINX.
+    Nginx,
+    /// A shared library.
+    Plugin(PluginSettings),
+}
+
+/// Which plugin, and what it is handed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// The library.
+    pub library: PluginLibrary,
+    /// `--backend-config`: absolute, nobody has looked at it yet.
+    pub config: Option<PathBuf>,
+}
+
+/// How a plugin's library is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginLibrary {
+    /// By its path, which is absolute.
+    Path(PathBuf),
+    /// By the plugin's name, to be looked for in these folders (`--plugin-dir`).
+    Name(String, Vec<PathBuf>),
+}
+
+/// What `lbex backends` and `lbex plugin check` are told.
+#[derive(Debug, Clone)]
+pub struct PluginsSettings {
+    /// `--plugin-dir`.
+    pub dirs: Vec<PathBuf>,
+    /// `--backend-config`.
+    pub config: Option<PathBuf>,
+    /// Which NGINX.
+    pub nginx: NginxSettings,
+    /// How to log.
+    pub logging: LogSettings,
+    /// As in [`Settings`].
+    pub warnings: Vec<String>,
 }
 
 /// `--stop-proxy-on-exit`.

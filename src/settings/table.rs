@@ -197,8 +197,9 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NAME",
         default: Some("nginx"),
         group: Group::Proxy,
-        help: "The proxy that carries the traffic. nginx-plus and plugins are not in this version yet",
-        allowed: "nginx",
+        help: "The proxy that carries the traffic: nginx, the path of a plugin, or the name of one in --plugin-dir. nginx-plus is not in \
+               this version yet",
+        allowed: "nginx, the path of a plugin with a '/' in it, or a plugin's name: 1-64 of a-z, 0-9 and '-'",
         ..BASE
     },
     Setting {
@@ -274,6 +275,27 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Proxy,
         help: "Whether the proxy ends with LBEX. auto: only where LBEX is the first process of a container",
         allowed: "auto, true or false",
+        ..BASE
+    },
+    Setting {
+        name: "plugin-dir",
+        kind: Kind::Folder,
+        many: true,
+        value_name: "DIR",
+        default_words: Some("/usr/local/lib/lbex/plugins and /usr/lib/lbex/plugins"),
+        group: Group::Proxy,
+        help: "Look for plugins in this folder: --backend NAME takes libNAME.so, liblbex_NAME.so or liblbex_plugin_NAME.so. May be given \
+               more than once; the first that has it counts",
+        allowed: "the path of a folder",
+        ..BASE
+    },
+    Setting {
+        name: "backend-config",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::Proxy,
+        help: "Hand this file to the plugin that --backend names; what it may hold the plugin says",
+        allowed: "the path of a file",
         ..BASE
     },
     // Health and metrics
@@ -400,22 +422,6 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::NotYet,
         help: "How long removed endpoints keep their connections",
         allowed: "off",
-        ..BASE
-    },
-    Setting {
-        name: "plugin-dir",
-        kind: Kind::Folder,
-        value_name: "DIR",
-        group: Group::NotYet,
-        help: "Where backends that are plugins are found by name",
-        ..BASE
-    },
-    Setting {
-        name: "backend-config",
-        kind: Kind::File,
-        value_name: "FILE",
-        group: Group::NotYet,
-        help: "Configuration that is handed to a plugin",
         ..BASE
     },
     Setting { name: "nginx-plus-api", value_name: "URL", group: Group::NotYet, help: "The API of NGINX Plus", ..BASE },

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lbex_core::backend::Capabilities;
 use lbex_core::settings::Reserved;
-use lbex_plugin_abi::documents::{self, Algorithm, Protocol, Settings};
+use lbex_plugin_abi::documents::{self, Settings};
 use lbex_plugin_abi::tables::code;
 use lbex_plugin_abi::{DocumentError, read, write};
 
@@ -88,17 +87,14 @@ impl PluginBackend {
             lbex_version: env!("CARGO_PKG_VERSION").to_owned(),
             state_dir: prefix.plugin(&info.name)?.to_string_lossy().into_owned(),
             config_file: config.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            config: config.as_deref().map(read_config).transpose()?,
+            config: config.as_deref().map(OpenError::read_config).transpose()?,
             shutdown_timeout,
             ..Settings::default()
         };
         let settings = write(&settings).map_err(OpenError::Settings)?;
         let told = begin(&thread, &info, &settings, deadlines).await?;
         let capabilities = told.unwrap_or_else(|| info.capabilities.clone());
-        let description = match text(capabilities.description.as_bytes()) {
-            proxy if proxy.is_empty() => format!("plugin {} {}", info.name, info.version),
-            proxy => format!("{proxy} (plugin {} {})", info.name, info.version),
-        };
+        let for_planning = info.to_core(&capabilities);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let inner = Inner {
             info,
@@ -113,7 +109,7 @@ impl PluginBackend {
         Ok(Self {
             inner: Arc::new(inner),
             reserved: capabilities.reserved.iter().map(reserved).collect(),
-            capabilities: to_core(&capabilities, description),
+            capabilities: for_planning,
         })
     }
 
@@ -128,13 +124,16 @@ impl PluginBackend {
     }
 }
 
-fn read_config(path: &Path) -> Result<String, OpenError> {
-    let failed = |reason: String| OpenError::Config { path: path.to_owned(), reason };
-    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if size > LARGEST_CONFIG {
-        return Err(failed(format!("it has {size} bytes; {LARGEST_CONFIG} are allowed")));
+impl OpenError {
+    /// Reads what `--backend-config` names.
+    pub(in crate::plugin) fn read_config(path: &Path) -> Result<String, Self> {
+        let failed = |reason: String| Self::Config { path: path.to_owned(), reason };
+        let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+        if size > LARGEST_CONFIG {
+            return Err(failed(format!("it has {size} bytes; {LARGEST_CONFIG} are allowed")));
+        }
+        std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))
     }
-    std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))
 }
 
 /// Opens a backend; what it says then of what it can do.
@@ -159,21 +158,6 @@ async fn begin(
         Err(fault) => fault,
     };
     Err(OpenError::Broken { plugin, version, fault })
-}
-
-fn to_core(told: &documents::Capabilities, description: String) -> Capabilities {
-    let has = |algorithm| told.algorithms.contains(&algorithm);
-    Capabilities {
-        description,
-        tcp: told.protocols.contains(&Protocol::Tcp),
-        udp: told.protocols.contains(&Protocol::Udp),
-        least_conn: has(Algorithm::LeastConn),
-        least_time: has(Algorithm::LeastTime),
-        client_ip: has(Algorithm::ClientIp),
-        dns_servers: told.dns_servers,
-        live_servers: told.live_servers,
-        drains: told.drains,
-    }
 }
 
 /// A plugin is opened once in the life of a process that goes on, so these few words live as long as that.
