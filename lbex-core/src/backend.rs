@@ -310,6 +310,12 @@ pub trait ProxyBackend: Send + Sync {
     /// host is busy, or the proxy hangs): it counts only when several come in a row.
     async fn observe(&self) -> Result<Observed, BackendError>;
 
+    /// What it measured of its proxy in the last [`observe`](Self::observe), by names of its own (`a-z`, `0-9`, `_`). The default
+    /// measures nothing.
+    fn measures(&self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
     /// Ends when the backend knows of something that is worth an [`observe`](Self::observe) at once. The default never does.
     fn woken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::pending())

@@ -45,6 +45,7 @@ pub(super) fn start(
                 Ok(observed) => {
                     misses = 0;
                     metrics.observed(Some(&observed));
+                    metrics.measured(&backend.measures());
                     tell.send_replace(Some(observed.healthy));
                     (observed.healthy, observed.detail, observed.in_step)
                 }

@@ -3,7 +3,7 @@
 mod calls;
 mod open;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ struct Inner {
     turn: tokio::sync::Mutex<Turn>,
     known: Mutex<Known>,
     seen: Mutex<Option<(Instant, Observed)>>,
+    /// What it measured when it was last looked at.
+    measures: Mutex<BTreeMap<String, f64>>,
     // Held as long as this LBEX lives.
     _prefix: Prefix,
 }
@@ -87,6 +89,10 @@ impl ProxyBackend for PluginBackend {
 
     async fn observe(&self) -> Result<Observed, BackendError> {
         self.inner.observe().await
+    }
+
+    fn measures(&self) -> BTreeMap<String, f64> {
+        self.inner.measures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn woken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {

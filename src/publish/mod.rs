@@ -2,6 +2,7 @@
 
 mod budget;
 mod log;
+mod measures;
 mod metrics;
 mod process;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Calls the plugin, for whoever has the turn, and judges what it answers.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use lbex_core::backend::{ApplyReport, BackendError, Observed};
@@ -138,7 +139,9 @@ impl Inner {
     }
 
     fn observed(&self, observation: Observation) -> Observed {
-        let Observation { healthy, detail, in_step, revision, draining, draining_connections, .. } = observation;
+        let Observation { healthy, detail, in_step, revision, draining, draining_connections, metrics, .. } = observation;
+        let metrics = metrics.into_iter().filter(|(name, value)| plain(name) && value.is_finite()).take(MOST_MEASURES);
+        *self.measures.lock().unwrap_or_else(PoisonError::into_inner) = metrics.collect();
         let mut known = self.known();
         let same = known.base().is_some() && known.base() == revision.as_deref();
         let in_step = in_step.unwrap_or(healthy) && same;
@@ -196,6 +199,15 @@ impl Inner {
         turn.reopen_at = Some(Instant::now() + pause);
         turn.fault = Some(why);
     }
+}
+
+/// How many measures of a plugin are shown.
+const MOST_MEASURES: usize = 100;
+
+/// Whether a measure may have this name.
+fn plain(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    matches!(name.len(), 1..=64) && name.bytes().all(allowed)
 }
 
 /// What came of a document.

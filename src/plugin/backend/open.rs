@@ -104,6 +104,7 @@ impl PluginBackend {
             turn: tokio::sync::Mutex::new(Turn::default()),
             known: Mutex::new(Known::new(format!("{started:x}"))),
             seen: Mutex::new(None),
+            measures: Mutex::default(),
             _prefix: prefix,
         };
         Ok(Self {
