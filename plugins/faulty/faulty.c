@@ -107,6 +107,7 @@ static int32_t apply(void *ctx, const uint8_t *document, size_t len, uint32_t ti
     free(json);
     return code;
   }
+  while (strcmp(state->function, "cancel") == 0 && !is_fixed(state)) nap();
   text_of(json, "\"from\":\"", from, sizeof from);
   if (strstr(json, "lbex.delta/1") != NULL && strcmp(from, state->revision) != 0) {
     free(json);
@@ -130,8 +131,9 @@ static int32_t observe(void *ctx, uint32_t timeout_ms, struct lbex_buf *reply) {
   (void)timeout_ms;
   state->cancelled = 0;
   if (wrong(state, "observe", reply, &code)) return code;
-  snprintf(text, sizeof text, "{\"schema\":\"lbex.observation/1\",\"healthy\":%s,\"detail\":\"faulty\",\"revision\":\"%s\"}",
-           state->revision[0] ? "true" : "false", state->revision);
+  if (state->revision[0] == 0) return say(reply, LBEX_OK, "{\"schema\":\"lbex.observation/1\",\"healthy\":false,\"detail\":\"new\"}");
+  snprintf(text, sizeof text, "{\"schema\":\"lbex.observation/1\",\"healthy\":true,\"detail\":\"faulty\",\"revision\":\"%s\"}",
+           state->revision);
   return say(reply, LBEX_OK, text);
 }
 
@@ -159,7 +161,10 @@ static void backend_buf_free(void *ctx, struct lbex_buf *buf) {
 
 static void close_backend(void *ctx) { free(ctx); }
 
-#ifndef FAULT_NO_OPEN
+#ifdef FAULT_NO_OPEN
+#define lbex_plugin_open another_name
+#endif
+
 LBEX_EXPORT int32_t lbex_plugin_open(const struct lbex_host *host, const uint8_t *settings, size_t settings_len,
                                      const struct lbex_backend **backend, struct lbex_buf *reply) {
   struct state *state = calloc(1, sizeof *state);
@@ -196,13 +201,15 @@ LBEX_EXPORT int32_t lbex_plugin_open(const struct lbex_host *host, const uint8_t
   }
   return LBEX_OK;
 }
-#endif
 
 #ifndef FAULT_MAGIC
 #define FAULT_MAGIC LBEX_PLUGIN_MAGIC
 #endif
 #ifndef FAULT_MAJOR
 #define FAULT_MAJOR LBEX_ABI_MAJOR
+#endif
+#ifndef FAULT_QUERY
+#define FAULT_QUERY &info
 #endif
 #ifndef FAULT_MINOR
 #define FAULT_MINOR LBEX_ABI_MINOR
@@ -220,9 +227,6 @@ LBEX_EXPORT int32_t lbex_plugin_open(const struct lbex_host *host, const uint8_t
 LBEX_EXPORT const struct lbex_plugin_info *lbex_plugin_query(void) {
   static const struct lbex_plugin_info info = {FAULT_MAGIC, FAULT_SIZE, FAULT_MAJOR, FAULT_MINOR, sizeof(struct lbex_backend),
                                                sizeof(struct lbex_host), FAULT_NAME, "0.0.1", FAULT_CAPABILITIES, info_buf_free};
-#ifdef FAULT_QUERY
+  (void)info;
   return FAULT_QUERY;
-#else
-  return &info;
-#endif
 }

@@ -136,7 +136,7 @@ impl Inner {
     /// Sends what is on its way to the plugin, unless another has done so meanwhile. Answers those of `services` that it did not take.
     async fn push(&self, services: &BTreeSet<ServiceKey>, generation: u64) -> BTreeSet<ServiceKey> {
         let mut turn = self.turn.lock().await;
-        if self.thread.is_open() && self.thread.is_in().is_none() {
+        if self.is_back().is_ok() && self.thread.is_open() {
             let document = self.known().to_push();
             match document {
                 Ok(Some(document)) => self.send_live(&mut turn, document).await,
@@ -148,14 +148,12 @@ impl Inner {
     }
 
     async fn observe(&self) -> Result<Observed, BackendError> {
-        if let Some((call, since)) = self.hangs() {
-            return Err(self.retry(format_args!("it has been in {call} for {since:?}")));
-        }
         let Ok(mut turn) = self.turn.try_lock() else {
             // A call is in progress, which has its deadline.
             let seen = self.seen().as_ref().map(|(_, observed)| observed.clone());
             return seen.ok_or_else(|| self.retry("it is at its first call"));
         };
+        self.is_back()?;
         if !self.thread.is_open() {
             return Ok(self.while_closed(&turn));
         }
@@ -164,10 +162,14 @@ impl Inner {
         Ok(observed)
     }
 
-    /// The call that the plugin should have returned from.
-    fn hangs(&self) -> Option<(&'static str, Duration)> {
-        let longest = self.deadlines.apply + self.deadlines.grace * 2;
-        self.thread.is_in().filter(|(call, since)| *since > longest && *call != "stop")
+    /// Whether the plugin has returned from all calls, for who has the turn: nobody waits for one that it is still in.
+    fn is_back(&self) -> Result<(), BackendError> {
+        match self.thread.is_in() {
+            Some((call, since)) => {
+                Err(self.retry(format_args!("it has not returned from {call}, for {since:?} by now")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is told while there is no backend to ask: the proxy is probably as it was.

@@ -108,8 +108,13 @@ const LONGEST_TEXT: usize = 1000;
 
 /// A plugin's text on one line, and not too much of it.
 pub(super) fn text(bytes: &[u8]) -> String {
-    let bytes = &bytes[..bytes.len().min(LONGEST_TEXT * 4)];
+    line(bytes, LONGEST_TEXT)
+}
+
+/// The same, with as many characters as `longest`.
+pub(super) fn line(bytes: &[u8], longest: usize) -> String {
+    let bytes = &bytes[..bytes.len().min(longest * 4)];
     let text = String::from_utf8_lossy(bytes);
-    let text: String = text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect();
     text.trim().to_owned()
 }

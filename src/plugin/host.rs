@@ -55,7 +55,8 @@ impl HostContext {
         self.woken.notified().await;
     }
 
-    fn log(&self, severity: i32, line: &str) {
+    fn log(&self, severity: i32, address: usize, len: usize) {
+        // First: a line that is left out costs next to nothing.
         let (may, left_out) = self.may_log();
         let plugin = self.name.as_str();
         if let Some(left_out) = left_out {
@@ -64,6 +65,10 @@ impl HostContext {
         if !may {
             return;
         }
+        let line = match memory::bytes("a log line", address, len.min(MAX_LOG_LINE)) {
+            Ok(bytes) => fault::line(&bytes, MAX_LOG_LINE),
+            Err(fault) => return tracing::warn!(plugin, "the plugin logs a line that is none: {fault}"),
+        };
         match severity {
             level::ERROR => tracing::error!(plugin, "{line}"),
             level::WARN => tracing::warn!(plugin, "{line}"),
@@ -90,11 +95,7 @@ unsafe extern "C" fn log(ctx: *mut c_void, severity: i32, text: *const c_char, l
     let logged = catch_unwind(|| {
         // SAFETY: the context is what `HostContext::table` made of a `&'static HostContext`; nothing else has this function.
         let context = unsafe { &*ctx.cast::<HostContext>() };
-        let len = len.min(MAX_LOG_LINE);
-        match memory::bytes("a log line", text as usize, len) {
-            Ok(bytes) => context.log(severity, &fault::text(&bytes)),
-            Err(fault) => context.log(level::WARN, &format!("the plugin logs a line that is none: {fault}")),
-        }
+        context.log(severity, text as usize, len);
     });
     // Nothing may get out of here, and there is nobody to tell.
     drop(logged);

@@ -37,7 +37,11 @@ fn what_is_wrong_is_seen() -> Result<()> {
     let library = faulty(folder.path(), &[])?;
     for (fault, says) in [
         ("none none", "FAILED  the same again changes nothing: the same document again makes it do something: Started"),
-        ("none none", "FAILED  what is no document is refused and does no harm: it takes"),
+        ("none none", "FAILED  what is no document is refused and does no harm: "),
+        (
+            "none none",
+            "FAILED  members that it does not know are ignored: its report is about revision \"not this one\"",
+        ),
         ("apply garbage", "FAILED  it applies a desired state, and sees it: its reply to apply is not a document"),
         ("apply revision", "its report is about revision \"mine\""),
         ("apply partial", "it returned 1, and its report refuses 0 Service(s)"),

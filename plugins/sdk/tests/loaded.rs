@@ -1,97 +1,16 @@
-//! The example `memory`, loaded as LBEX loads a plugin: through the two functions that it exports.
+//! The examples, loaded as LBEX loads a plugin: through the two functions that they export.
 #![allow(unsafe_code)]
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char, c_void};
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::ffi::CStr;
 
+use common::Loaded;
 use lbex_plugin_sdk::abi::documents::{Delta, Desired, Observation, Report};
-use lbex_plugin_sdk::abi::tables::{
-    ABI_MAJOR, ABI_MINOR, Backend, Buf, Host, MAGIC, OPEN_SYMBOL, OpenFn, PluginInfo, QUERY_SYMBOL, QueryFn, code,
-};
-use lbex_plugin_sdk::abi::{Document, read, write};
-use lbex_plugin_sdk::{Action, Algorithm, Capabilities, Listener, Protocol, Server, Service, Settings};
-
-/// Where cargo puts examples, seen from where it puts tests.
-fn library() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/libmemory.so")
-}
-
-struct Loaded {
-    info: *const PluginInfo,
-    backend: *const Backend,
-    logged: &'static Mutex<Vec<String>>,
-}
-
-unsafe extern "C" fn log(ctx: *mut c_void, _: i32, text: *const c_char, len: usize) {
-    let (logged, text) =
-        unsafe { (&*ctx.cast::<Mutex<Vec<String>>>(), std::slice::from_raw_parts(text.cast::<u8>(), len)) };
-    logged.lock().unwrap().push(String::from_utf8(text.to_vec()).unwrap());
-}
-
-impl Loaded {
-    fn open(config: Option<&str>) -> Result<Self, (i32, String)> {
-        let library: &'static _ = Box::leak(Box::new(unsafe { libloading::Library::new(library()) }.unwrap()));
-        let logged: &'static Mutex<Vec<String>> = Box::leak(Box::default());
-        let host: &'static Host = Box::leak(Box::new(Host {
-            size: Host::SIZE,
-            abi_major: ABI_MAJOR,
-            abi_minor: ABI_MINOR,
-            ctx: std::ptr::from_ref(logged).cast_mut().cast(),
-            log: Some(log),
-            wake: None,
-        }));
-        let settings = Settings { config: config.map(str::to_owned), ..Settings::default() };
-        let settings = write(&settings).unwrap();
-        let mut backend = std::ptr::null();
-        let mut reply = Buf::EMPTY;
-        unsafe {
-            let query: libloading::Symbol<QueryFn> = library.get(QUERY_SYMBOL.as_bytes()).unwrap();
-            let open: libloading::Symbol<OpenFn> = library.get(OPEN_SYMBOL.as_bytes()).unwrap();
-            let info = query();
-            let done = open(host, settings.as_ptr(), settings.len(), &raw mut backend, &raw mut reply);
-            let text = taken(&mut reply, |buf| (*info).buf_free.unwrap()(buf));
-            match done {
-                code::OK => Ok(Self { info, backend, logged }),
-                other => Err((other, String::from_utf8(text).unwrap())),
-            }
-        }
-    }
-
-    fn reply<D: Document>(&self, call: impl FnOnce(&Backend, *mut Buf) -> i32) -> (i32, Result<D, String>) {
-        let backend = unsafe { &*self.backend };
-        let mut reply = Buf::EMPTY;
-        let done = call(backend, &raw mut reply);
-        let bytes = taken(&mut reply, |buf| unsafe { backend.buf_free.unwrap()(backend.ctx, buf) });
-        let document = read(&bytes).map_err(|_| String::from_utf8(bytes).unwrap());
-        (done, document)
-    }
-
-    fn apply<D: Document>(&self, document: &D) -> (i32, Result<Report, String>) {
-        let bytes = write(document).unwrap();
-        self.reply(|backend, reply| unsafe {
-            backend.apply.unwrap()(backend.ctx, bytes.as_ptr(), bytes.len(), 5000, reply)
-        })
-    }
-
-    fn observe(&self) -> Observation {
-        let (done, observation) =
-            self.reply(|backend, reply| unsafe { backend.observe.unwrap()(backend.ctx, 1000, reply) });
-        assert_eq!(done, code::OK);
-        observation.unwrap()
-    }
-}
-
-fn taken(reply: &mut Buf, free: impl FnOnce(*mut Buf)) -> Vec<u8> {
-    if reply.data.is_null() {
-        return Vec::new();
-    }
-    let bytes = unsafe { std::slice::from_raw_parts(reply.data, reply.len) }.to_vec();
-    free(reply);
-    bytes
-}
+use lbex_plugin_sdk::abi::read;
+use lbex_plugin_sdk::abi::tables::{ABI_MAJOR, ABI_MINOR, MAGIC, code};
+use lbex_plugin_sdk::{Action, Algorithm, Capabilities, Listener, Protocol, Server, Service};
 
 fn service(servers: &[&str]) -> std::sync::Arc<Service> {
     let servers: Vec<Server> =
@@ -193,5 +112,36 @@ fn an_error_is_a_code_and_a_text() {
     unsafe {
         backend.cancel.unwrap()(backend.ctx);
         backend.close.unwrap()(backend.ctx);
+    }
+}
+
+#[test]
+fn no_panic_crosses_and_the_backend_is_of_no_use_after_one() {
+    let (done, text) = Loaded::load("panics", Some("open")).err().unwrap();
+    assert!(done == code::PANIC && text.starts_with("the plugin panicked in open: "), "{done} {text}");
+    for place in ["apply", "observe", "stop", "drop"] {
+        let loaded = Loaded::load("panics", Some(place)).unwrap();
+        let backend = unsafe { &*loaded.backend };
+        let codes = || {
+            let (applied, said) = loaded.apply(&desired("r1"));
+            let (observed, _) =
+                loaded.reply::<Observation>(|_, reply| unsafe { backend.observe.unwrap()(backend.ctx, 1000, reply) });
+            let (stopped, _) =
+                loaded.reply::<Report>(|_, reply| unsafe { backend.stop.unwrap()(backend.ctx, 0, 1000, reply) });
+            (said, [applied, observed, stopped])
+        };
+        let (ok, panic) = (code::OK, code::PANIC);
+        let (said, codes) = codes();
+        let wanted = match place {
+            "apply" => [panic, panic, panic],
+            "observe" => [ok, panic, panic],
+            "stop" => [ok, ok, panic],
+            _ => [ok, ok, ok],
+        };
+        assert_eq!(codes, wanted, "{place}");
+        if place == "apply" {
+            assert!(said.unwrap_err().starts_with("the plugin panicked in apply: "));
+        }
+        unsafe { backend.close.unwrap()(backend.ctx) };
     }
 }

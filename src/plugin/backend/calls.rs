@@ -19,9 +19,7 @@ use crate::plugin::thread::Call;
 impl Inner {
     /// Opens a backend where none is open, and there is no pause.
     pub(super) async fn ensure_open(&self, turn: &mut Turn) -> Result<(), BackendError> {
-        if let Some((call, since)) = self.thread.is_in() {
-            return Err(self.retry(format_args!("it has not returned from {call}, for {since:?} by now")));
-        }
+        self.is_back()?;
         if self.thread.is_open() {
             return Ok(());
         }
@@ -139,7 +137,8 @@ impl Inner {
     }
 
     fn observed(&self, observation: Observation) -> Observed {
-        let Observation { healthy, detail, in_step, revision, draining, draining_connections, metrics, .. } = observation;
+        let Observation { healthy, detail, in_step, revision, draining, draining_connections, metrics, .. } =
+            observation;
         let metrics = metrics.into_iter().filter(|(name, value)| plain(name) && value.is_finite()).take(MOST_MEASURES);
         *self.measures.lock().unwrap_or_else(PoisonError::into_inner) = metrics.collect();
         let mut known = self.known();

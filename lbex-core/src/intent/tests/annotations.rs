@@ -107,7 +107,8 @@ fn a_backend_that_lacks_an_algorithm_spreads_in_turn_and_it_is_told() {
     for (service, algorithm) in [(service(&[("algorithm", "least_conn")]), "least_conn"), (sticky, "client_ip")] {
         let parsed = parse_with(&service, &settings);
         assert_eq!(parsed.intent.unwrap().algorithm, Algorithm::RoundRobin);
-        let expected = format!("algorithm {algorithm} is not supported by the backend (X 1); used instead: round_robin");
+        let expected =
+            format!("algorithm {algorithm} is not supported by the backend (X 1); used instead: round_robin");
         assert_eq!(texts(&parsed.rejections), [expected]);
     }
 }
