@@ -8,6 +8,8 @@ pub mod cli;
 pub mod engine;
 pub mod host;
 pub mod logging;
+#[cfg(feature = "plugins")]
+pub mod plugin;
 pub mod publish;
 pub mod registry;
 pub mod run;

@@ -1,5 +1,6 @@
-//! Puts the parts together: the controller, `lbex render`, `lbex validate`.
+//! Puts the parts together: the controller, `lbex render`, `lbex validate`, `lbex backends`, `lbex plugin check`.
 
+mod backends;
 mod controller;
 mod release;
 mod render;
@@ -37,6 +38,14 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Render(settings) => {
             begin(&settings.logging, &settings.warnings)?;
             block_on(render::render(*settings))??.print()
+        }
+        Command::Backends(settings) => {
+            begin(&settings.logging, &settings.warnings)?;
+            block_on(backends::list(*settings))??.print()
+        }
+        Command::CheckPlugin(library, settings) => {
+            begin(&settings.logging, &settings.warnings)?;
+            block_on(backends::check(library, *settings))??.print()
         }
         Command::Validate(settings) => {
             begin(&settings.logging, &settings.warnings)?;

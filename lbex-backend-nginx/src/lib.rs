@@ -34,8 +34,6 @@ pub fn capabilities(candidate: &Candidate) -> Capabilities {
     Capabilities {
         description: format!("NGINX {} ({origin})", candidate.version()),
         least_time: candidate.capabilities().least_time,
-        dns_servers: true,
-        live_servers: false,
-        drains: false,
+        ..Capabilities::default()
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::desired::{Delta, DesiredState};
+use crate::desired::{Algorithm, Delta, DesiredState};
+use crate::model::Protocol;
 use crate::names::ServiceKey;
 use crate::settings::Reserved;
 
@@ -17,8 +18,16 @@ use crate::settings::Reserved;
 pub struct Capabilities {
     /// The backend in words, for messages: `NGINX 1.28.3 (embedded)`.
     pub description: String,
+    /// Whether it carries TCP.
+    pub tcp: bool,
+    /// Whether it carries UDP.
+    pub udp: bool,
+    /// Whether it has the algorithm `least_conn`.
+    pub least_conn: bool,
     /// Whether it has the algorithm `least_time`.
     pub least_time: bool,
+    /// Whether it spreads clients by consistent hashing of their addresses.
+    pub client_ip: bool,
     /// Whether it resolves DNS names of upstream servers itself (ExternalName).
     pub dns_servers: bool,
     /// Whether changes of upstream servers reach it without a reload, by [`ProxyBackend::push`].
@@ -27,11 +36,35 @@ pub struct Capabilities {
     pub drains: bool,
 }
 
+impl Capabilities {
+    /// Whether it carries `protocol`.
+    pub fn carries(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Tcp => self.tcp,
+            Protocol::Udp => self.udp,
+        }
+    }
+
+    /// Whether it has `algorithm`. Every backend has `round_robin`.
+    pub fn has(&self, algorithm: Algorithm) -> bool {
+        match algorithm {
+            Algorithm::RoundRobin => true,
+            Algorithm::LeastConn => self.least_conn,
+            Algorithm::LeastTime(_) => self.least_time,
+            Algorithm::ClientIp => self.client_ip,
+        }
+    }
+}
+
 impl Default for Capabilities {
     fn default() -> Self {
         Self {
             description: "a backend".to_owned(),
+            tcp: true,
+            udp: true,
+            least_conn: true,
             least_time: false,
+            client_ip: true,
             dns_servers: true,
             live_servers: false,
             drains: false,
@@ -307,6 +340,17 @@ pub trait ProxyBackend: Send + Sync {
     /// Looks at the proxy, changing nothing. Called every second; answers within one. An error says that there was no answer (the
     /// host is busy, or the proxy hangs): it counts only when several come in a row.
     async fn observe(&self) -> Result<Observed, BackendError>;
+
+    /// What it measured of its proxy in the last [`observe`](Self::observe), by names of its own (`a-z`, `0-9`, `_`). The default
+    /// measures nothing.
+    fn measures(&self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    /// Ends when the backend knows of something that is worth an [`observe`](Self::observe) at once. The default never does.
+    fn woken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
 
     /// Ends the proxy: no new connections, those that exist may go on for `drain` at the most. Without a call the proxy goes on
     /// when LBEX ends.

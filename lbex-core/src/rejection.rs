@@ -170,6 +170,14 @@ pub enum Reason {
     /// SCTP or something newer.
     #[error("its protocol is neither TCP nor UDP")]
     UnsupportedProtocol,
+    /// The backend does not carry the protocol.
+    #[error("the backend ({backend}) does not carry {protocol}")]
+    ProtocolUnsupported {
+        /// The port's protocol.
+        protocol: Protocol,
+        /// The backend, in words.
+        backend: String,
+    },
     /// Outside `--allowed-ports`.
     #[error("listener port {port} is outside --allowed-ports ({})", Name(.allowed))]
     PortNotAllowed {
@@ -362,6 +370,7 @@ impl Reason {
             | Self::PortAnnotationMissing { .. }
             | Self::InvalidPort { .. }
             | Self::UnsupportedProtocol
+            | Self::ProtocolUnsupported { .. }
             | Self::PortNotAllowed { .. }
             | Self::PortReserved { .. }
             | Self::PortTaken { .. }
@@ -413,6 +422,7 @@ impl Reason {
             Self::InvalidPort { .. } => "InvalidPort",
             Self::PortsDiffer { .. } => "PortsDiffer",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::ProtocolUnsupported { .. } => "ProtocolUnsupported",
             Self::PortNotAllowed { .. } => "PortNotAllowed",
             Self::PortReserved { .. } => "PortReserved",
             Self::PortTaken { .. } => "PortTaken",

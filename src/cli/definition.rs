@@ -50,6 +50,20 @@ Exit code 1: a manifest file does not parse, or an object in one is not valid; t
 Example:
   lbex render --manifests examples/quickstart --nginx system";
 
+const BACKENDS_AFTER: &str = "\
+For each: its name, version, and what it can do. Plugins are loaded for it, which runs code of theirs; one that is none, or not for \
+this LBEX, is listed with the reason.
+
+Example:
+  lbex backends --plugin-dir ./target/release";
+
+const CHECK_AFTER: &str = "\
+Opens the plugin in a temporary folder and has it do everything that LBEX may ask for, with made-up Services: it may start its proxy. \
+Exit code 0: it does all as it should; 1: it does not; 2: it cannot be loaded or opened at all.
+
+Example:
+  lbex plugin check ./libmyproxy.so --backend-config myproxy.toml";
+
 /// What the shells that completions are made for are called.
 pub(super) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -64,7 +78,7 @@ pub(super) fn command() -> Command {
         .next_line_help(true)
         .term_width(100)
         .args(SETTINGS.iter().map(flag))
-        .subcommands([render(), validate(), completions(), man(), explain()])
+        .subcommands([render(), validate(), backends(), plugin(), completions(), man(), explain()])
 }
 
 fn render() -> Command {
@@ -86,6 +100,34 @@ fn validate() -> Command {
         .args(SETTINGS.iter().filter(applies).map(flag))
 }
 
+/// Flags of what concerns plugins only.
+fn for_plugins() -> impl Iterator<Item = Arg> {
+    let applies = |s: &&Setting| {
+        s.group == Group::Logging
+            || ["config", "plugin-dir", "backend-config", "nginx", "nginx-prefix"].contains(&s.name)
+    };
+    SETTINGS.iter().filter(applies).map(flag)
+}
+
+fn backends() -> Command {
+    Command::new("backends")
+        .about("List the backends that are built in, and the plugins found in --plugin-dir")
+        .after_help(BACKENDS_AFTER)
+        .next_line_help(true)
+        .args(for_plugins())
+}
+
+fn plugin() -> Command {
+    let library = Arg::new(LIBRARY).value_name("PATH").required(true).value_hint(ValueHint::FilePath);
+    let check = Command::new("check")
+        .about("Find out whether a library is a plugin that does as it should")
+        .after_help(CHECK_AFTER)
+        .next_line_help(true)
+        .arg(library.help("The library"))
+        .args(for_plugins());
+    Command::new("plugin").about("For authors of plugins: check PATH").subcommand_required(true).subcommand(check)
+}
+
 fn completions() -> Command {
     Command::new("completions").about("Print completions of the command line for a shell").arg(
         Arg::new(SHELL).value_name("SHELL").required(true).value_parser(SHELLS).help("The shell to print them for"),
@@ -105,6 +147,8 @@ fn explain() -> Command {
 
 /// The name of the argument with the files of `validate`.
 pub(super) const FILES: &str = "FILES";
+/// The name of the argument with the library of `plugin check`.
+pub(super) const LIBRARY: &str = "LIBRARY";
 /// The name of the argument with the shell of `completions`.
 pub(super) const SHELL: &str = "SHELL";
 

@@ -19,8 +19,8 @@ pub use self::failure::{DEFECT, Failure};
 pub use self::normalize::normalize;
 pub use self::version::{COMMIT, text as version};
 use crate::settings::{
-    Environment, Host, Origin, RawSettings, RawValue, SETTINGS, Settings, ValidateSettings, layers, lower,
-    lower_for_validate,
+    Environment, Host, Origin, PluginsSettings, RawSettings, RawValue, SETTINGS, Settings, ValidateSettings, layers,
+    lower, lower_for_plugins, lower_for_validate,
 };
 
 /// What LBEX is asked to do.
@@ -32,6 +32,10 @@ pub enum Command {
     Render(Box<Settings>),
     /// `lbex validate`: say what would become of Services.
     Validate(Box<ValidateSettings>),
+    /// `lbex backends`: say which backends there are.
+    Backends(Box<PluginsSettings>),
+    /// `lbex plugin check PATH`: find out whether a library is a plugin that does as it should.
+    CheckPlugin(PathBuf, Box<PluginsSettings>),
     /// Print this to standard output and exit with code 0: help, version, completions, manual page.
     Print(String),
 }
@@ -69,6 +73,14 @@ where
             let (raw, warnings) = layers(flags(matches), environment)?;
             Ok(Command::Validate(Box::new(lower_for_validate(files, &raw, environment, host, warnings)?)))
         }
+        Some(("backends", matches)) => Ok(Command::Backends(Box::new(plugins(matches, environment, host)?))),
+        Some(("plugin", matches)) => match matches.subcommand() {
+            Some(("check", matches)) => {
+                let library = matches.get_one::<String>(definition::LIBRARY).map(PathBuf::from).unwrap_or_default();
+                Ok(Command::CheckPlugin(library, Box::new(plugins(matches, environment, host)?)))
+            }
+            _ => Err(Failure::usage(anyhow::anyhow!("lbex plugin takes one command: check PATH"))),
+        },
         Some(("completions", matches)) => completions(matches),
         Some(("man", _)) => man(),
         Some((other, _)) => Err(Failure::usage(anyhow::anyhow!(
@@ -92,6 +104,11 @@ fn run(matches: &ArgMatches, environment: &Environment, host: Host) -> Result<Co
 fn settings(matches: &ArgMatches, environment: &Environment, host: Host) -> Result<Settings, Failure> {
     let (raw, warnings) = layers(flags(matches), environment)?;
     Ok(lower(&raw, environment, host, warnings)?)
+}
+
+fn plugins(matches: &ArgMatches, environment: &Environment, host: Host) -> Result<PluginsSettings, Failure> {
+    let (raw, warnings) = layers(flags(matches), environment)?;
+    Ok(lower_for_plugins(&raw, environment, host, warnings)?)
 }
 
 /// Arguments as text: a name, an address or a path that is not Unicode would be of no use later.

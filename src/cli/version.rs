@@ -7,10 +7,22 @@ pub const COMMIT: Option<&str> = option_env!("LBEX_BUILD_COMMIT");
 pub fn text() -> String {
     let backends = backends();
     format!(
-        "lbex {}\ncommit: {}\nbuilt-in backends: {backends}\nplugin ABI: not in this version yet\n",
+        "lbex {}\ncommit: {}\nbuilt-in backends: {backends}\nplugin ABI: {}\n",
         env!("CARGO_PKG_VERSION"),
         COMMIT.unwrap_or("unknown"),
+        plugin_abi(),
     )
+}
+
+#[cfg(feature = "plugins")]
+fn plugin_abi() -> String {
+    let (major, minor) = crate::plugin::ABI;
+    format!("{major}.{minor}")
+}
+
+#[cfg(not(feature = "plugins"))]
+fn plugin_abi() -> String {
+    "none: this build loads no plugins".to_owned()
 }
 
 #[cfg(feature = "backend-nginx")]

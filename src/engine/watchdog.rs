@@ -39,11 +39,13 @@ pub(super) fn start(
                 biased;
                 _ = tick.tick() => {}
                 () = look_now.notified() => {}
+                () = backend.woken() => {}
             }
             let (healthy, detail, in_step) = match look(backend.as_ref()).await {
                 Ok(observed) => {
                     misses = 0;
                     metrics.observed(Some(&observed));
+                    metrics.measured(&backend.measures());
                     tell.send_replace(Some(observed.healthy));
                     (observed.healthy, observed.detail, observed.in_step)
                 }

@@ -11,6 +11,7 @@ use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStand
 use lbex_core::desired::{Delta, Servers, ServiceConfig};
 use lbex_core::model::{ObjectKind, Protocol};
 use lbex_core::rejection::Rejection;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -19,6 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::apis::ApiMetrics;
+use super::measures::Measures;
 use super::process::ProcessCollector;
 
 /// What this LBEX is, for `lbex_build_info`.
@@ -73,6 +75,7 @@ pub struct Metrics {
     suppressed: Counter,
     admin_dropped: Counter,
     apis: ApiMetrics,
+    measures: Measures,
 }
 
 impl Metrics {
@@ -114,6 +117,7 @@ impl Metrics {
             suppressed: Counter::default(),
             admin_dropped: Counter::default(),
             apis: ApiMetrics::default(),
+            measures: Measures::default(),
         };
         metrics.register_source();
         metrics.register_work();
@@ -222,7 +226,9 @@ impl Metrics {
     /// The OpenMetrics text of everything.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        encode_registry(&mut text, &self.registry)?;
+        self.measures.encode(&mut text)?;
+        encode_eof(&mut text)?;
         Ok(text)
     }
 
@@ -322,6 +328,11 @@ impl Metrics {
             observed.push.inspect(|push| self.push_stands(push));
             self.apis.observed(&observed.apis);
         }
+    }
+
+    /// What the backend measured when it last looked at the proxy.
+    pub(crate) fn measured(&self, measures: &std::collections::BTreeMap<String, f64>) {
+        self.measures.set(measures);
     }
 
     fn push_stands(&self, push: &PushStanding) {

@@ -3,6 +3,7 @@
 mod apis;
 mod budget;
 mod log;
+mod measures;
 mod metrics;
 mod process;
 #[cfg(test)]

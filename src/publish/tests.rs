@@ -149,6 +149,20 @@ fn the_process_is_measured() {
     assert!((-2.0..86_400.0).contains(&age), "started {age} s ago");
 }
 
+#[test]
+fn what_a_plugin_measures_is_there_as_long_as_it_measures_it() {
+    let metrics = metrics();
+    let family = "lbex_plugin_measure";
+    assert!(!metrics.encode().unwrap().contains(family), "nobody measures anything");
+    metrics.measured(&BTreeMap::from([("sessions".to_owned(), 3.0), ("errors".to_owned(), 0.5)]));
+    let text = metrics.encode().unwrap();
+    assert!(text.contains("lbex_plugin_measure{name=\"sessions\"} 3.0\n") && text.ends_with("# EOF\n"), "{text}");
+    metrics.measured(&BTreeMap::from([("sessions".to_owned(), 4.0)]));
+    assert!(!metrics.encode().unwrap().contains("errors"));
+    metrics.measured(&BTreeMap::new());
+    assert!(!metrics.encode().unwrap().contains(family));
+}
+
 /// Everything that README.md's table names is there, and everything that is there is in the table.
 #[test]
 fn the_readme_lists_all_metrics() {

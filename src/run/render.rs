@@ -71,6 +71,9 @@ async fn writer(settings: &Settings) -> Result<(Candidate, Render), Failure> {
         BackendSettings::NginxPlus(_) => Err(Failure::usage(anyhow::anyhow!(
             "with --nginx-plus-api LBEX writes no configuration: there is nothing to render"
         ))),
+        BackendSettings::Plugin(_) => Err(Failure::usage(anyhow::anyhow!(
+            "a plugin says to nobody what it would write: only the backends nginx and nginx-plus can be rendered"
+        ))),
     }
 }
 

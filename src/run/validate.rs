@@ -12,7 +12,7 @@ use lbex_core::settings::PlanSettings;
 
 use super::{Output, rules};
 use crate::cli::Failure;
-use crate::settings::{BackendSettings, ValidateSettings};
+use crate::settings::{BackendSettings, PluginSettings, ValidateSettings};
 use crate::source::manifests::{ProblemKind, load};
 
 /// How many servers of a listener are listed.
@@ -24,6 +24,7 @@ pub(super) async fn validate(settings: ValidateSettings) -> Result<Output, Failu
         BackendSettings::Nginx => capabilities(&settings.nginx.choice).await,
         #[cfg(feature = "backend-nginx-plus")]
         BackendSettings::NginxPlus(plus) => lbex_backend_nginx_plus::capabilities(!plus.apis.is_empty()),
+        BackendSettings::Plugin(chosen) => plugin(chosen).await,
     };
     let loaded = load(&settings.files, &settings.namespaces);
     let unreadable = loaded.unreadable();
@@ -136,8 +137,19 @@ fn shown(listener: &Listener) -> String {
 }
 
 /// Writing to a String cannot fail.
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+pub(super) fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{arguments}");
+}
+
+/// What a plugin says of itself before it is opened.
+async fn plugin(chosen: &PluginSettings) -> Capabilities {
+    match crate::registry::plugin_capabilities(chosen).await {
+        Ok(capabilities) => capabilities,
+        Err(error) => {
+            tracing::warn!("planning for any backend: {error}");
+            Capabilities { description: "a plugin".to_owned(), ..Capabilities::default() }
+        }
+    }
 }
 
 /// What the NGINX that would be used can do; without one, what every open-source NGINX can.

@@ -21,14 +21,6 @@ pub enum SettingError {
         /// What is wrong with it, where that is more than 'not one of those allowed'; else empty.
         reason: String,
     },
-    /// A value that a later version will take.
-    #[error("--{}: {} {} is not in this version yet{}", setting.name, Quoted(&value.text), value.origin, Instead(setting.allowed))]
-    NotYet {
-        /// The setting.
-        setting: &'static Setting,
-        /// What was given.
-        value: RawValue,
-    },
     /// Two settings that exclude each other.
     #[error("--{} ({} {}) and --{} ({} {}) exclude each other: give one of them",
         one.name, Quoted(&one_value.text), one_value.origin, other.name, Quoted(&other_value.text), other_value.origin)]

@@ -26,7 +26,8 @@ use super::values::{
 };
 use super::variables::Environment;
 use super::{
-    Affinity, EndpointsApi, NginxSettings, SelectionSettings, Settings, SourceSettings, StopProxy, ValidateSettings,
+    Affinity, EndpointsApi, NginxSettings, PluginsSettings, SelectionSettings, Settings, SourceSettings, StopProxy,
+    ValidateSettings,
 };
 use crate::admin::AdminSettings;
 
@@ -66,7 +67,6 @@ pub fn lower(
         logging: logging(&mut reader, environment),
         warnings: Vec::new(),
     };
-    reader.not_yet();
     let warnings = reader.finish()?;
     Ok(Settings { warnings, ..settings })
 }
@@ -91,9 +91,27 @@ pub fn lower_for_validate(
         logging: logging(&mut reader, environment),
         warnings: Vec::new(),
     };
-    reader.not_yet();
     let warnings = reader.finish()?;
     Ok(ValidateSettings { warnings, ..settings })
+}
+
+/// Validates what `lbex backends` and `lbex plugin check` are told.
+pub fn lower_for_plugins(
+    raw: &RawSettings,
+    environment: &Environment,
+    host: Host,
+    warnings: Vec<String>,
+) -> Result<PluginsSettings, SettingErrors> {
+    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let settings = PluginsSettings {
+        dirs: reader.plugin_dirs(),
+        config: reader.maybe("backend-config", path),
+        nginx: reader.nginx(environment, host),
+        logging: logging(&mut reader, environment),
+        warnings: Vec::new(),
+    };
+    let warnings = reader.finish()?;
+    Ok(PluginsSettings { warnings, ..settings })
 }
 
 /// Reads values and gathers what is wrong with them, so that all of it is told at once.
@@ -316,14 +334,5 @@ impl Reader<'_> {
         }
         all.retain(|r| r.address.port() != 0);
         all
-    }
-
-    /// Refuses what later versions will do, where it is asked for: a value that is only the default is none of that.
-    fn not_yet(&mut self) {
-        for name in ["plugin-dir", "backend-config"] {
-            if let Some(value) = self.given(name).cloned() {
-                self.errors.push(SettingError::NotYet { setting: known(name), value });
-            }
-        }
     }
 }

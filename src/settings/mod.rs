@@ -3,6 +3,7 @@
 //! whoever needs them. Nothing else reads flags or the environment.
 
 mod addresses;
+mod backend;
 mod error;
 mod file;
 mod host;
@@ -29,7 +30,7 @@ use lbex_core::settings::PlanSettings;
 
 pub use self::error::{KeyHint, SettingError, SettingErrors};
 pub use self::host::Host;
-pub use self::lower::{lower, lower_for_validate};
+pub use self::lower::{lower, lower_for_plugins, lower_for_validate};
 pub use self::raw::{Origin, RawSettings, RawValue};
 pub use self::setting::{Group, Kind, Setting, find};
 pub use self::table::SETTINGS;
@@ -174,6 +175,8 @@ pub enum BackendSettings {
     /// NGINX Plus.
     #[cfg(feature = "backend-nginx-plus")]
     NginxPlus(PlusSettings),
+    /// A shared library.
+    Plugin(PluginSettings),
 }
 
 /// What only the backend `nginx-plus` reads.
@@ -187,6 +190,39 @@ pub struct PlusSettings {
     pub files: lbex_backend_nginx_plus::api::AccessFiles,
     /// `--drain-timeout`; `None`: off, the default.
     pub drain: Option<Duration>,
+}
+
+/// Which plugin, and what it is handed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// The library.
+    pub library: PluginLibrary,
+    /// `--backend-config`: absolute, nobody has looked at it yet.
+    pub config: Option<PathBuf>,
+}
+
+/// How a plugin's library is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginLibrary {
+    /// By its path, which is absolute.
+    Path(PathBuf),
+    /// By the plugin's name, to be looked for in these folders (`--plugin-dir`).
+    Name(String, Vec<PathBuf>),
+}
+
+/// What `lbex backends` and `lbex plugin check` are told.
+#[derive(Debug, Clone)]
+pub struct PluginsSettings {
+    /// `--plugin-dir`.
+    pub dirs: Vec<PathBuf>,
+    /// `--backend-config`.
+    pub config: Option<PathBuf>,
+    /// Which NGINX.
+    pub nginx: NginxSettings,
+    /// How to log.
+    pub logging: LogSettings,
+    /// As in [`Settings`].
+    pub warnings: Vec<String>,
 }
 
 /// `--stop-proxy-on-exit`.

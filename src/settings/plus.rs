@@ -2,8 +2,6 @@
 
 use lbex_core::duration::LONGEST;
 
-use super::BackendSettings;
-use super::error::SettingError;
 use super::lower::{Reader, known};
 use super::values::{duration, or_off};
 
@@ -19,29 +17,8 @@ const OWN: [&str; 7] = [
 ];
 
 impl Reader<'_> {
-    /// `--backend`, and what is only its own.
-    pub(super) fn backend(&mut self) -> BackendSettings {
-        let setting = known("backend");
-        let given = self.given("backend").cloned();
-        let name = given.as_ref().map_or("nginx", |value| value.text.as_str());
-        #[cfg(feature = "backend-nginx-plus")]
-        if name == "nginx-plus" {
-            return BackendSettings::NginxPlus(self.plus());
-        }
-        let name = name.to_owned();
-        match (name.as_str(), given) {
-            ("nginx", _) if cfg!(feature = "backend-nginx") => {}
-            ("nginx" | "nginx-plus", Some(value)) => {
-                self.refuse(setting, &value, "this build of LBEX is without it".to_owned());
-            }
-            (_, given) => self.errors.extend(given.map(|value| SettingError::NotYet { setting, value })),
-        }
-        self.no_plus();
-        BackendSettings::Nginx
-    }
-
     /// Refuses what another backend would not heed. What asks for nothing is fine.
-    fn no_plus(&mut self) {
+    pub(super) fn no_plus(&mut self) {
         let drain = self.one("drain-timeout", or_off(duration(std::time::Duration::ZERO..=LONGEST)));
         for name in OWN {
             if let Some(value) = self.given(name).cloned()
@@ -60,7 +37,7 @@ impl Reader<'_> {
     }
 
     #[cfg(feature = "backend-nginx-plus")]
-    fn plus(&mut self) -> super::PlusSettings {
+    pub(super) fn plus(&mut self) -> super::PlusSettings {
         use lbex_backend_nginx_plus::api::{AccessFiles, ApiUrl, Credentials};
 
         use super::values::path;

@@ -57,8 +57,6 @@ pub enum Group {
     Health,
     /// What is logged, and where.
     Logging,
-    /// Known, so that a command line of a later version gets a clear answer.
-    NotYet,
 }
 
 impl Group {
@@ -73,7 +71,6 @@ impl Group {
             Self::Plus => "NGINX Plus",
             Self::Health => "Health and metrics",
             Self::Logging => "Logging",
-            Self::NotYet => "Not in this version yet",
         })
     }
 }
@@ -151,7 +148,7 @@ mod tests {
         for setting in SETTINGS {
             assert!(!setting.help.is_empty() && !setting.help.ends_with('.'), "{}", setting.name);
             assert!(!setting.value_name.is_empty(), "{}", setting.name);
-            assert!(setting.group == Group::NotYet || !setting.allowed.is_empty(), "{}", setting.name);
+            assert!(!setting.allowed.is_empty(), "{}", setting.name);
         }
     }
 }

@@ -197,9 +197,9 @@ pub static SETTINGS: &[Setting] = &[
         value_name: "NAME",
         default: Some("nginx"),
         group: Group::Proxy,
-        help: "The proxy that carries the traffic: nginx, or nginx-plus (on this host, or elsewhere: --nginx-plus-api). Plugins are \
-               not in this version yet",
-        allowed: "nginx or nginx-plus",
+        help: "The proxy that carries the traffic: nginx, nginx-plus (on this host, or elsewhere: --nginx-plus-api), the path of a \
+               plugin, or the name of one in --plugin-dir",
+        allowed: "nginx, nginx-plus, the path of a plugin with a '/' in it, or a plugin's name: 1-64 of a-z, 0-9 and '-'",
         ..BASE
     },
     Setting {
@@ -346,6 +346,27 @@ pub static SETTINGS: &[Setting] = &[
         allowed: "the path of a file",
         ..BASE
     },
+    Setting {
+        name: "plugin-dir",
+        kind: Kind::Folder,
+        many: true,
+        value_name: "DIR",
+        default_words: Some("/usr/local/lib/lbex/plugins and /usr/lib/lbex/plugins"),
+        group: Group::Proxy,
+        help: "Look for plugins in this folder: --backend NAME takes libNAME.so, liblbex_NAME.so or liblbex_plugin_NAME.so. May be given \
+               more than once; the first that has it counts",
+        allowed: "the path of a folder",
+        ..BASE
+    },
+    Setting {
+        name: "backend-config",
+        kind: Kind::File,
+        value_name: "FILE",
+        group: Group::Proxy,
+        help: "Hand this file to the plugin that --backend names; what it may hold the plugin says",
+        allowed: "the path of a file",
+        ..BASE
+    },
     // Health and metrics
     Setting {
         name: "health-check",
@@ -459,23 +480,6 @@ pub static SETTINGS: &[Setting] = &[
         help: "Add a stack trace to what line N of this source file logs",
         allowed: "FILE:LINE, such as engine.rs:120",
         command_line_only: true,
-        ..BASE
-    },
-    // Not in this version yet
-    Setting {
-        name: "plugin-dir",
-        kind: Kind::Folder,
-        value_name: "DIR",
-        group: Group::NotYet,
-        help: "Where backends that are plugins are found by name",
-        ..BASE
-    },
-    Setting {
-        name: "backend-config",
-        kind: Kind::File,
-        value_name: "FILE",
-        group: Group::NotYet,
-        help: "Configuration that is handed to a plugin",
         ..BASE
     },
 ];

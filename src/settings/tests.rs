@@ -331,17 +331,31 @@ fn hostile_text_stays_on_one_short_line() {
 }
 
 #[test]
-fn later_versions_flags_are_known() {
-    let mut texts = Vec::new();
-    for (name, value) in [("backend", "/opt/plugin.so"), ("plugin-dir", "/p"), ("backend-config", "/c")] {
-        texts.push(refused(&[(name, value)]));
+#[cfg(feature = "plugins")]
+fn plugins_are_given_by_path_or_by_name() {
+    use super::{BackendSettings, PluginLibrary, PluginSettings};
+    let plugin = |library, config: Option<&str>| {
+        BackendSettings::Plugin(PluginSettings { library, config: config.map(Into::into) })
+    };
+    let given = lowered(&[("backend", "/opt/plugin.so"), ("backend-config", "/c")]).backend;
+    assert_eq!(given, plugin(PluginLibrary::Path("/opt/plugin.so".into()), Some("/c")));
+    let given = lowered(&[("backend", "./plugin.so")]).backend;
+    assert_eq!(given, plugin(PluginLibrary::Path(std::path::absolute("plugin.so").unwrap()), None));
+    let given = lowered(&[("backend", "my-proxy"), ("plugin-dir", "/p"), ("plugin-dir", "/q")]).backend;
+    assert_eq!(given, plugin(PluginLibrary::Name("my-proxy".to_owned(), vec!["/p".into(), "/q".into()]), None));
+    assert_eq!(lowered(&[("plugin-dir", "/p")]).backend, BackendSettings::Nginx, "a folder alone asks for nothing");
+    for bad in ["My-Proxy", "plugin.so", "-x", "a b"] {
+        assert!(
+            refused(&[("backend", bad)])
+                .contains("allowed: nginx, nginx-plus, the path of a plugin with a '/' in it, or a plugin's name"),
+            "{bad}"
+        );
     }
-    insta::assert_snapshot!(texts.join("\n"));
-    // What is only the default asks for nothing new.
-    let defaults = [("drain-timeout", "off"), ("plugin-dir", "")];
-    assert_eq!(lowered(&defaults).warnings, [""; 0]);
-    let error = settings_of(&[], &[("LBEX_PLUGIN_DIR", "/p")], HOST).unwrap_err().to_string();
-    assert_eq!(error, "--plugin-dir: \"/p\" from variable LBEX_PLUGIN_DIR is not in this version yet; leave it out");
+    let error = refused(&[("backend-config", "/c")]);
+    assert_eq!(
+        error,
+        "--backend-config: \"/c\" from the command line is not valid (only a plugin reads it); allowed: the path of a file"
+    );
 }
 
 #[cfg(feature = "backend-nginx-plus")]
@@ -351,7 +365,7 @@ fn nginx_plus_here_and_elsewhere() {
         let settings = lowered(&[&[("backend", "nginx-plus")], more].concat());
         match settings.backend {
             BackendSettings::NginxPlus(plus) => (plus, settings.warnings),
-            BackendSettings::Nginx => panic!("{more:?}"),
+            other => panic!("{more:?}: {other:?}"),
         }
     };
     let (here, warnings) = plus(&[("drain-timeout", "30s")]);

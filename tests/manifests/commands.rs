@@ -111,11 +111,6 @@ fn wrong_settings() -> Result<()> {
 /// Known, and to come: exit code 2.
 #[test]
 fn not_in_this_version_yet() -> Result<()> {
-    let flags = ["--backend=/opt/plugin.so", "--plugin-dir=/opt", "--backend-config=/opt/config.json"];
-    for flag in flags {
-        let name = flag.split('=').next().unwrap_or_default();
-        check_run(&[flag, "--manifests=/x"], &[], 2, &[name, "not in this version yet"])?;
-    }
     check_run(&["explain", "web"], &[], 2, &["not in this version yet"])
 }
 

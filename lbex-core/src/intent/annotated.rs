@@ -163,11 +163,12 @@ pub(super) fn algorithm(
             let algorithm = algorithm.as_str();
             found.push(Rejection::of_service(Reason::AffinityOverAlgorithm { algorithm }));
         }
-        return Algorithm::ClientIp;
     }
-    if matches!(algorithm, Algorithm::LeastTime(_)) && !settings.capabilities.least_time {
+    let algorithm = if affinity { Algorithm::ClientIp } else { algorithm };
+    if !settings.capabilities.has(algorithm) {
         let backend = settings.capabilities.description.clone();
-        found.push(Rejection::of_service(Reason::AlgorithmUnsupported { algorithm: "least_time", backend }));
+        let algorithm = algorithm.as_str();
+        found.push(Rejection::of_service(Reason::AlgorithmUnsupported { algorithm, backend }));
         return Algorithm::RoundRobin;
     }
     algorithm

@@ -35,6 +35,9 @@ fn wanted_port(
     found: &mut Vec<Rejection>,
 ) -> Result<PortIntent, Reason> {
     let protocol = port.protocol.ok_or(Reason::UnsupportedProtocol)?;
+    if !settings.capabilities.carries(protocol) {
+        return Err(Reason::ProtocolUnsupported { protocol, backend: settings.capabilities.description.clone() });
+    }
     let listen = match annotated(service, port, found)? {
         Some(listen) => listen,
         None if settings.require_port && asks != Asks::ByClass => {

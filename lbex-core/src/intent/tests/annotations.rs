@@ -99,6 +99,21 @@ fn least_time_needs_a_backend_that_has_it() {
 }
 
 #[test]
+fn a_backend_that_lacks_an_algorithm_spreads_in_turn_and_it_is_told() {
+    let capabilities =
+        Capabilities { description: "X 1".to_owned(), least_conn: false, client_ip: false, ..Capabilities::default() };
+    let settings = PlanSettings { capabilities, ..PlanSettings::default() };
+    let sticky = Service { client_ip_affinity: true, ..service(&[]) };
+    for (service, algorithm) in [(service(&[("algorithm", "least_conn")]), "least_conn"), (sticky, "client_ip")] {
+        let parsed = parse_with(&service, &settings);
+        assert_eq!(parsed.intent.unwrap().algorithm, Algorithm::RoundRobin);
+        let expected =
+            format!("algorithm {algorithm} is not supported by the backend (X 1); used instead: round_robin");
+        assert_eq!(texts(&parsed.rejections), [expected]);
+    }
+}
+
+#[test]
 fn session_affinity_wins_over_the_algorithm() {
     let of = |annotations: &[(&str, &str)], settings: &PlanSettings| {
         let parsed = parse_with(&Service { client_ip_affinity: true, ..service(annotations) }, settings);

@@ -1,6 +1,7 @@
 //! Which ports are served, and where they listen.
 
 use super::*;
+use crate::backend::Capabilities;
 use crate::settings::{PortRanges, Reserved};
 
 const HTTP: &str = "loadbalancer-port.lbex/http";
@@ -31,6 +32,17 @@ fn each_spelling_by_itself() {
     for (value, listen) in [("1", 1), ("65535", 65535), (" 80\n", 80), ("00080", 80)] {
         assert_eq!(one_port("http", &[(HTTP, value)]), (Some(listen), vec![]), "{value:?}");
     }
+}
+
+#[test]
+fn a_protocol_that_the_backend_does_not_carry_is_not_served_and_the_other_is() {
+    let capabilities = Capabilities { description: "X 1".to_owned(), udp: false, ..Capabilities::default() };
+    let settings = PlanSettings { capabilities, require_port: false, ..PlanSettings::default() };
+    let udp = ServicePort { protocol: Some(Protocol::Udp), ..port("dns-udp", 53) };
+    let parsed = parse_with(&with_ports(&[], vec![port("dns", 53), udp]), &settings);
+    assert_eq!(listening(&parsed), [("dns".to_owned(), 53)]);
+    assert_eq!(texts(&parsed.rejections), ["port \"dns-udp\": the backend (X 1) does not carry UDP"]);
+    assert_eq!(parsed.rejections[0].effect(), Effect::NotServed);
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! Backends that are shared libraries: through LBEX's front door, and what becomes of those that do wrong.
+
+mod check;
+mod faults;
+mod front_door;
+mod support;
+mod versions;
