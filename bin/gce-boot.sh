@@ -9,7 +9,7 @@ set -euo pipefail
 metadata=http://169.254.169.254/computeMetadata/v1/instance/attributes
 packages=https://packages.cloud.google.com/apt
 plugin=google-cloud-cli-gke-gcloud-auth-plugin
-keyring=/usr/share/keyrings/cloud.google.gpg
+key=/usr/share/keyrings/lbex-google-cloud.asc
 lbex=/usr/local/bin/lbex
 
 say() { printf 'gce-boot.sh: %s\n' "$*"; }
@@ -56,10 +56,11 @@ install_lbex() {
 
 # From Google's own packages, whose signatures apt checks.
 install_plugin() {
-    command -v gke-gcloud-auth-plugin >/dev/null && return
-    patiently curl --fail --silent --show-error --location --output "$keyring.asc" "$packages/doc/apt-key.gpg"
-    gpg --dearmor <"$keyring.asc" >"$keyring"
-    printf 'deb [signed-by=%s] %s cloud-sdk main\n' "$keyring" "$packages" >/etc/apt/sources.list.d/lbex-google-cloud.list
+    if command -v gke-gcloud-auth-plugin >/dev/null; then
+        return
+    fi
+    patiently curl --fail --silent --show-error --location --output "$key" "$packages/doc/apt-key.gpg"
+    printf 'deb [signed-by=%s] %s cloud-sdk main\n' "$key" "$packages" >/etc/apt/sources.list.d/lbex-google-cloud.list
     export DEBIAN_FRONTEND=noninteractive
     patiently apt-get -qq -o DPkg::Lock::Timeout=120 update
     patiently apt-get -qq -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$plugin"

@@ -207,8 +207,11 @@ need_programs() {
 
 # A command as it can be pasted into a shell.
 quoted() {
-    local text
-    printf -v text '%q ' "$@"
+    local word text=''
+    for word in "$@"; do
+        [[ $word =~ ^[-A-Za-z0-9_./:=,@%+]+$ ]] || word=${word@Q}
+        text+="$word "
+    done
     printf '%s' "${text% }"
 }
 
