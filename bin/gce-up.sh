@@ -85,7 +85,6 @@ END
 write_settings() {
     cat <<END
 kubeconfig: /etc/lbex/kubeconfig
-nginx-prefix: /var/lib/lbex
 health-port: $health_port
 END
 }

@@ -18,14 +18,17 @@ use super::{Project, Run, UP, output, root, standin};
 /// The account that the machines of the examples have.
 const ACCOUNT: &str = "lbex-mylbex@k8s-work.iam.gserviceaccount.com";
 
-/// A release with this binary, in place of that of the web; its checksum is the one that `gce-up.sh` will find.
+/// A release with this binary, laid out as the real one's tarball, in place of that of the web; its checksum is the one that
+/// `gce-up.sh` will find.
 fn release(project: &Project, binary: &Path) -> Result<()> {
-    let folder = project.folder.join("release");
+    let folder = project.folder.join("lbex-0.0.0-linux-amd64");
     std::fs::create_dir(&folder)?;
     std::fs::copy(binary, folder.join("lbex"))?;
+    std::fs::write(folder.join("install.sh"), "#!/bin/sh\nset -eu\ncp \"${0%/*}/lbex\" /usr/bin/lbex\n")?;
+    std::fs::set_permissions(folder.join("install.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let archive = project.folder.join("release.tar.gz");
     let mut tar = std::process::Command::new(programs::find("tar")?);
-    output(tar.args(["-czf"]).arg(&archive).arg("-C").arg(&folder).arg("lbex"))?.succeeded()?;
+    output(tar.arg("-czf").arg(&archive).arg("-C").arg(project.folder.path()).arg("lbex-0.0.0-linux-amd64"))?.succeeded()?;
     let sum = output(std::process::Command::new(programs::find("sha512sum")?).arg(&archive))?.succeeded()?;
     let sum = sum.stdout.split(' ').next().context("no checksum")?.to_owned();
     Ok(std::fs::write(project.folder.join("checksum"), sum)?)
@@ -34,8 +37,7 @@ fn release(project: &Project, binary: &Path) -> Result<()> {
 /// A program of a few bytes.
 fn small(project: &Project) -> Result<std::path::PathBuf> {
     let path = project.folder.join("small");
-    std::fs::write(&path, "#!/bin/sh\necho lbex 0.0.0\n")?;
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    std::fs::write(&path, "a program\n")?;
     Ok(path)
 }
 
@@ -71,10 +73,7 @@ async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     let machine = project.folder.join("machine");
     boot(&project, &machine, &plugin())?.succeeded()?;
 
-    // What the unit runs, on that machine; the harness adds ports and a prefix of its own.
-    let unit = std::fs::read_to_string(machine.join("etc/systemd/system/lbex.service"))?;
-    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).context("no ExecStart")?;
-    let (program, flags) = command.split_once(' ').context("no flags")?;
+    // As the release's unit runs it, on that machine; the harness adds ports and a prefix of its own.
     let token = project.folder.join("token");
     std::fs::write(&token, "machine-token")?;
     let objects = Objects::new(server.client().await?, server.namespace().await?);
@@ -84,7 +83,7 @@ async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     objects.create(&slice("web-1", "web").tcp("http", 80).ready("198.51.100.1", "here")).await?;
     objects.create(&service("web").ask().tcp("http", 80, backend.port()).listen("http", port)).await?;
     let under = [standin().join("machine").display().to_string(), machine.display().to_string()];
-    let lbex = Lbex::builder(Path::new(program)).args(flags.split(' ')).under(under).env("PATH", &plugin());
+    let lbex = Lbex::builder(Path::new("/usr/bin/lbex")).args(["--config", "/etc/lbex/lbex.yaml"]).under(under).env("PATH", &plugin());
     let lbex = lbex.env("STANDIN_TOKEN", token.to_str().context("a path")?).start().await?;
     lbex.wait_healthy().await?;
     let answer = eventually("the Service answers", SOON, || tcp_ask(([127, 0, 0, 1], port).into())).await?;
@@ -132,7 +131,7 @@ fn a_release_with_another_checksum_is_not_installed() -> Result<()> {
     let machine = project.folder.join("machine");
     let run = boot(&project, &machine, &plugin())?.failed(1)?;
     ensure!(run.stdout.contains("is not the file with the checksum"), "{run:?}");
-    ensure!(!machine.join("bin/lbex").exists(), "it was installed");
+    ensure!(!machine.join("usr/bin/lbex").exists(), "it was installed");
     // The release comes right; the machine boots again, and once more.
     std::fs::write(project.folder.join("release.tar.gz"), archive)?;
     project.take_calls()?;
@@ -169,7 +168,7 @@ fn the_plugin_comes_from_googles_packages_where_the_image_has_none() -> Result<(
     assert_eq!(installs(&project.take_calls()?), 1);
     let list = std::fs::read_to_string(machine.join("etc/apt/sources.list.d/lbex-google-cloud.list"))?;
     assert_eq!(list, "deb [signed-by=/usr/share/keyrings/lbex-google-cloud.asc] https://packages.cloud.google.com/apt cloud-sdk main\n");
-    assert_eq!(std::fs::read_to_string(machine.join("keyrings/lbex-google-cloud.asc"))?, "a key\n");
+    assert_eq!(std::fs::read_to_string(machine.join("usr/share/keyrings/lbex-google-cloud.asc"))?, "a key\n");
     boot(&project, &machine, &path)?.succeeded()?;
     assert_eq!(installs(&project.take_calls()?), 0);
     Ok(())
