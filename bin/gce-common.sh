@@ -209,7 +209,11 @@ need_programs() {
 quoted() {
     local word text=''
     for word in "$@"; do
-        [[ $word =~ ^[-A-Za-z0-9_./:=,@%+]+$ ]] || word=${word@Q}
+        if [[ $word =~ ^(--[a-z-]+=)(.*[^-A-Za-z0-9_./:=,@%+].*)$ ]]; then
+            word=${BASH_REMATCH[1]}${BASH_REMATCH[2]@Q}
+        elif ! [[ $word =~ ^[-A-Za-z0-9_./:=,@%+]+$ ]]; then
+            word=${word@Q}
+        fi
         text+="$word "
     done
     printf '%s' "${text% }"

@@ -27,12 +27,12 @@ old_health_checks=(compute http-health-checks list)
 rules=(compute firewall-rules list)
 subnets=(compute networks subnets list "--regions=$region")
 
-# remove NAMES DELETE_COMMAND...
+# remove NAMES WHERE DELETE_COMMAND...: WHERE is an option of the command, or nothing.
 remove() {
-    local one names=$1
-    shift
+    local one names=$1 where=$2
+    shift 2
     for one in $names; do
-        change gcloud "$@" "$one" --quiet --project="$project"
+        change gcloud "$@" "$one" ${where:+"$where"} --quiet --project="$project"
     done
 }
 
@@ -98,18 +98,18 @@ trap 'rm -rf "$work"' EXIT
 
 find_account
 find "$group" "${groups[@]}"
-remove "$found" compute instance-groups managed delete "--region=$region"
+remove "$found" "--region=$region" compute instance-groups managed delete
 forbid
 find "$template_names" "${templates[@]}"
-remove "$found" compute instance-templates delete
+remove "$found" '' compute instance-templates delete
 find "$health_check" "${health_checks[@]}"
-remove "$found" compute health-checks delete --global
+remove "$found" --global compute health-checks delete
 find "$health_check" "${old_health_checks[@]}"
-remove "$found" compute http-health-checks delete
+remove "$found" '' compute http-health-checks delete
 find "$rule_names" "${rules[@]}"
-remove "$found" compute firewall-rules delete
+remove "$found" '' compute firewall-rules delete
 find "$subnet" "${subnets[@]}"
-remove "$found" compute networks subnets delete "--region=$region"
+remove "$found" "--region=$region" compute networks subnets delete
 remove_account
 if [ -z "$dry_run" ]; then
     check_that_nothing_is_left

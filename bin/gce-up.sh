@@ -55,6 +55,18 @@ find_cluster() {
         die "cluster $cluster_name has no endpoint and certificate yet. Nothing was made"
 }
 
+# Machines answer at the port that they were made with: a health check at another would have all of them replaced at once.
+check_health_port() {
+    local found
+    found=$(names_of "$(exactly name "$group")" compute instance-groups managed list "--regions=$region")
+    [ -n "$found" ] || return 0
+    found=$(look gcloud compute health-checks list --global "--filter=$(exactly name "$health_check")" \
+        '--format=value(httpHealthCheck.port)' --project="$project")
+    [ -z "$found" ] || [ "$found" = "$health_port" ] ||
+        die "the machines of $name have the health port $found, which cannot be changed while they serve: give --health-port" \
+            "$found, or make a group of another name. Nothing was made"
+}
+
 # --- What the machines get --------------------------------------------------------------------------
 
 write_kubeconfig() {
@@ -269,6 +281,7 @@ trap 'rm -rf "$work"' EXIT
 
 find_checksum
 find_cluster
+check_health_port
 make_account
 make_subnet
 make_rules

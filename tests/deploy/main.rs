@@ -2,3 +2,4 @@
 //! that say how.
 
 mod gce;
+mod scripts;

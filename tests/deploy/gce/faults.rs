@@ -4,8 +4,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::Project;
 
-const MOMENTS: [&str; 2] = ["before", "after"];
-
 /// How many changes and questions a whole run makes.
 fn counted(run: impl Fn(&Project) -> Result<super::Run>, project: &Project) -> Result<(usize, usize)> {
     project.take_calls()?;
@@ -34,108 +32,100 @@ fn stopped_there(project: &Project, number: usize) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn each_change_of_up_fails_and_up_goes_on() -> Result<()> {
-    let whole = Project::new()?;
-    let (changes, _) = counted(|project| project.up(&[]), &whole)?;
-    let expected = whole.state()?;
-    ensure!(changes >= 12, "only {changes} changes");
-    for (number, moment) in (1..=changes).flat_map(|number| MOMENTS.map(|moment| (number, moment))) {
-        let failure = format!("{number} {moment}");
-        let project = Project::new()?;
-        project.fail(&failure)?;
-        let run = project.up(&[])?.failed(1).context(failure.clone())?;
-        says_how_to_go_on(&run, "gce-up.sh").context(failure.clone())?;
-        stopped_there(&project, number)?;
-        project.fail("")?;
-        project.up(&[])?.succeeded().context(failure.clone())?;
-        ensure!(project.state()? == expected, "{failure}: {:#?} instead of {expected:#?}", project.state()?);
+/// Each change of `run` fails, on a copy of `before`; `then` gets the project as it is after that, and what failed.
+fn each_change(
+    before: &Project,
+    run: impl Fn(&Project) -> Result<super::Run>,
+    then: impl Fn(&Project, &super::Run) -> Result<()>,
+) -> Result<()> {
+    let (changes, _) = counted(&run, &before.copy()?)?;
+    ensure!(changes >= 10, "only {changes} changes");
+    for number in 1..=changes {
+        for moment in ["before", "after"] {
+            let failure = format!("change {number} failed, {moment} it was made");
+            let project = before.copy()?;
+            project.fail(&format!("{number} {moment}"))?;
+            let failed = run(&project)?.failed(1).context(failure.clone())?;
+            project.fail("")?;
+            let done = project.take_changes()?;
+            ensure!(done.len() == number, "{failure}, and it went on: {done:#?}");
+            then(&project, &failed).context(failure)?;
+        }
     }
     Ok(())
 }
 
-#[test]
-fn after_each_part_of_up_down_leaves_nothing() -> Result<()> {
-    let (changes, _) = counted(|project| project.up(&[]), &Project::new()?)?;
-    for (number, moment) in (1..=changes).flat_map(|number| MOMENTS.map(|moment| (number, moment))) {
-        let failure = format!("{number} {moment}");
-        let project = Project::new()?;
-        project.fail(&failure)?;
-        project.up(&[])?.failed(1)?;
-        project.fail("")?;
-        project.down()?.succeeded().context(failure.clone())?;
-        ensure!(project.state()?.is_empty(), "{failure}: left {:#?}", project.state()?);
-    }
+fn nothing_is_left(project: &Project) -> Result<()> {
+    let state = project.state()?;
+    ensure!(state.is_empty(), "left: {state:#?}");
     Ok(())
+}
+
+fn is_as(project: &Project, expected: &Project) -> Result<()> {
+    let (state, expected) = (project.state()?, expected.state()?);
+    ensure!(state == expected, "{state:#?} instead of {expected:#?}");
+    Ok(())
+}
+
+#[test]
+fn each_change_of_up_fails_and_up_goes_on_and_down_leaves_nothing() -> Result<()> {
+    let whole = Project::new()?;
+    whole.up(&[])?.succeeded()?;
+    each_change(&Project::new()?, |project| project.up(&[]), |project, failed| {
+        says_how_to_go_on(failed, "gce-up.sh")?;
+        let partial = project.copy()?;
+        project.up(&[])?.succeeded()?;
+        is_as(project, &whole)?;
+        partial.down()?.succeeded()?;
+        nothing_is_left(&partial)
+    })
 }
 
 #[test]
 fn each_change_of_an_update_fails_and_the_update_goes_on() -> Result<()> {
-    let update = ["--lbex-version=0.9.0", "--health-port=80"];
-    let whole = Project::new()?;
-    whole.up(&[])?.succeeded()?;
-    let (changes, _) = counted(|project| project.up(&update), &whole)?;
-    let expected = whole.state()?;
-    for (number, moment) in (1..=changes).flat_map(|number| MOMENTS.map(|moment| (number, moment))) {
-        let failure = format!("{number} {moment}");
-        let project = Project::new()?;
-        project.up(&[])?.succeeded()?;
-        project.take_calls()?;
-        project.fail(&failure)?;
-        project.up(&update)?.failed(1).context(failure.clone())?;
-        stopped_there(&project, number)?;
-        project.fail("")?;
-        project.up(&update)?.succeeded().context(failure.clone())?;
-        ensure!(project.state()? == expected, "{failure}: {:#?} instead of {expected:#?}", project.state()?);
-    }
-    Ok(())
+    let update = ["--lbex-version=0.9.0", "--num-autoscale=11"];
+    let before = Project::new()?;
+    before.up(&[])?.succeeded()?;
+    let whole = before.copy()?;
+    whole.up(&update)?.succeeded()?;
+    each_change(&before, |project| project.up(&update), |project, _| {
+        project.up(&update)?.succeeded()?;
+        is_as(project, &whole)
+    })
 }
 
 #[test]
 fn each_change_of_down_fails_and_down_goes_on() -> Result<()> {
-    let whole = Project::new()?;
-    whole.up(&[])?.succeeded()?;
-    let (changes, _) = counted(Project::down, &whole)?;
-    for (number, moment) in (1..=changes).flat_map(|number| MOMENTS.map(|moment| (number, moment))) {
-        let failure = format!("{number} {moment}");
-        let project = Project::new()?;
-        project.up(&[])?.succeeded()?;
-        project.take_calls()?;
-        project.fail(&failure)?;
-        let run = project.down()?.failed(1).context(failure.clone())?;
-        says_how_to_go_on(&run, "gce-down.sh").context(failure.clone())?;
-        stopped_there(&project, number)?;
-        project.fail("")?;
-        project.down()?.succeeded().context(failure.clone())?;
-        ensure!(project.state()?.is_empty(), "{failure}: left {:#?}", project.state()?);
-    }
-    Ok(())
+    let before = Project::new()?;
+    before.up(&[])?.succeeded()?;
+    each_change(&before, Project::down, |project, failed| {
+        says_how_to_go_on(failed, "gce-down.sh")?;
+        project.down()?.succeeded()?;
+        nothing_is_left(project)
+    })
 }
 
 /// 'Not allowed to look' is never 'there is none'.
 #[test]
 fn each_question_fails_and_nothing_is_made_or_forgotten_for_it() -> Result<()> {
-    let whole = Project::new()?;
-    let (_, up) = counted(|project| project.up(&[]), &whole)?;
-    let (_, down) = counted(Project::down, &whole)?;
+    let made = Project::new()?;
+    let (_, up) = counted(|project| project.up(&[]), &made)?;
+    let (_, down) = counted(Project::down, &made.copy()?)?;
     for number in 1..=up {
         let project = Project::new()?;
         project.fail(&format!("{number} look"))?;
         let run = project.up(&[])?.failed(1).with_context(|| format!("question {number} of up"))?;
         says_how_to_go_on(&run, "gce-up.sh")?;
-        project.fail("")?;
-        project.up(&[])?.succeeded()?;
+        ensure!(project.take_calls()?.last().is_some_and(|last| last.starts_with('-')), "question {number}: it went on");
     }
     for number in 1..=down {
-        let project = Project::new()?;
-        project.up(&[])?.succeeded()?;
-        project.take_calls()?;
+        let project = made.copy()?;
         project.fail(&format!("{number} look"))?;
         let run = project.down()?.failed(1).with_context(|| format!("question {number} of down"))?;
         says_how_to_go_on(&run, "gce-down.sh")?;
         project.fail("")?;
         project.down()?.succeeded()?;
-        ensure!(project.state()?.is_empty(), "question {number} of down: left {:#?}", project.state()?);
+        nothing_is_left(&project)?;
     }
     Ok(())
 }

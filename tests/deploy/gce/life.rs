@@ -150,6 +150,7 @@ fn what_cannot_be_changed_is_told_and_left() -> Result<()> {
         ("--cidr=10.129.0.0/28", "cannot be changed"),
         ("--cluster-network=another", "cannot be changed"),
         ("--cluster-name=another", "there is no cluster another"),
+        ("--health-port=80", "have the health port 1337, which cannot be changed"),
     ] {
         let run = project.up(&[more])?.failed(1)?;
         assert!(run.stderr.contains(message), "{more}: {}", run.stderr);

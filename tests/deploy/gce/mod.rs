@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use lbex_test_harness::Scratch;
+use lbex_test_harness::{Scratch, programs};
 
 /// The original README's examples; tests name the cluster and network that are in them.
 const UP: &str = "--name mylbex --project k8s-work --cidr 10.128.0.0/28 --region us-central1 --cluster-name my-k8s-cluster \
@@ -58,6 +58,17 @@ impl Project {
         this.add("clusters", "my-k8s-cluster", "--endpoint=203.0.113.5\n--ca=Q0E=\n")?;
         std::fs::write(this.folder.join("checksum"), "7".repeat(128))?;
         Ok(this)
+    }
+
+    /// Another project where the same is there.
+    fn copy(&self) -> Result<Self> {
+        let folder = Scratch::new("gce")?;
+        let from = format!("{}/.", self.folder.path().display());
+        output(Command::new(programs::find("cp")?).arg("-a").arg(from).arg(folder.path()))?.succeeded()?;
+        let copy = Self { folder };
+        copy.take_calls()?;
+        copy.fail("")?;
+        Ok(copy)
     }
 
     /// Something that is there already, whoever made it.

@@ -18,10 +18,17 @@ refuse() {
 
 # note SIGN ARGUMENT...: writes a call down, and says in `number` which of its kind it is.
 note() {
-    local sign=$1 line text
+    local sign=$1 line word text=$1
     shift
-    printf -v text '%q ' "$me" "$@"
-    printf '%s %s\n' "$sign" "${text% }" >>"$STANDIN/calls"
+    for word in "$me" "$@"; do
+        if [[ $word =~ ^(--[a-z-]+=)(.*[^-A-Za-z0-9_./:=,@%+].*)$ ]]; then
+            word=${BASH_REMATCH[1]}${BASH_REMATCH[2]@Q}
+        elif ! [[ $word =~ ^[-A-Za-z0-9_./:=,@%+]+$ ]]; then
+            word=${word@Q}
+        fi
+        text+=" $word"
+    done
+    printf '%s\n' "$text" >>"$STANDIN/calls"
     number=0
     while read -r line _; do
         [ "$line" != "$sign" ] || number=$((number + 1))

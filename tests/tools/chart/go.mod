@@ -1,3 +1,4 @@
+// helm and kubeconform, for the tests of LBEX's chart; built by tests/tools/install.sh.
 module github.com/lbex/lbex/tests/tools/chart
 
 go 1.26.0
