@@ -1,5 +1,6 @@
 //! What installs LBEX elsewhere than on a host: the scripts for Google Cloud, the chart and manifests for Kubernetes, and the pages
 //! that say how.
 
+mod chart;
 mod gce;
 mod scripts;

@@ -28,7 +28,8 @@ fn release(project: &Project, binary: &Path) -> Result<()> {
     std::fs::set_permissions(folder.join("install.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let archive = project.folder.join("release.tar.gz");
     let mut tar = std::process::Command::new(programs::find("tar")?);
-    output(tar.arg("-czf").arg(&archive).arg("-C").arg(project.folder.path()).arg("lbex-0.0.0-linux-amd64"))?.succeeded()?;
+    output(tar.arg("-czf").arg(&archive).arg("-C").arg(project.folder.path()).arg("lbex-0.0.0-linux-amd64"))?
+        .succeeded()?;
     let sum = output(std::process::Command::new(programs::find("sha512sum")?).arg(&archive))?.succeeded()?;
     let sum = sum.stdout.split(' ').next().context("no checksum")?.to_owned();
     Ok(std::fs::write(project.folder.join("checksum"), sum)?)
@@ -60,7 +61,11 @@ async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     std::fs::write(&tokens, format!("machine-token,{ACCOUNT},1\n"))?;
     let server = ApiServer::builder().flag(&format!("--token-auth-file={}", tokens.display())).start().await?;
     let authority = serde_json::to_string(&ByteString(server.ca_pem().as_bytes().to_vec()))?;
-    project.add("clusters", "my-k8s-cluster", &format!("--endpoint={}\n--ca={}\n", server.address(), authority.trim_matches('"')))?;
+    project.add(
+        "clusters",
+        "my-k8s-cluster",
+        &format!("--endpoint={}\n--ca={}\n", server.address(), authority.trim_matches('"')),
+    )?;
     release(&project, Path::new(env!("CARGO_BIN_EXE_lbex")))?;
 
     let with_kubectl = |script: &str, arguments: &str| {
@@ -83,21 +88,29 @@ async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     objects.create(&slice("web-1", "web").tcp("http", 80).ready("198.51.100.1", "here")).await?;
     objects.create(&service("web").ask().tcp("http", 80, backend.port()).listen("http", port)).await?;
     let under = [standin().join("machine").display().to_string(), machine.display().to_string()];
-    let lbex = Lbex::builder(Path::new("/usr/bin/lbex")).args(["--config", "/etc/lbex/lbex.yaml"]).under(under).env("PATH", &plugin());
+    let lbex = Lbex::builder(Path::new("/usr/bin/lbex"))
+        .args(["--config", "/etc/lbex/lbex.yaml"])
+        .under(under)
+        .env("PATH", &plugin());
     let lbex = lbex.env("STANDIN_TOKEN", token.to_str().context("a path")?).start().await?;
     lbex.wait_healthy().await?;
     let answer = eventually("the Service answers", SOON, || tcp_ask(([127, 0, 0, 1], port).into())).await?;
     assert_eq!(answer, "web");
 
     // It may read what the shipped role allows: the same rules.
-    server.kubectl(&["apply", "-f", "-"], &std::fs::read_to_string(root().join("examples/kubernetes/rbac.yaml"))?).await?;
+    server
+        .kubectl(&["apply", "-f", "-"], &std::fs::read_to_string(root().join("examples/kubernetes/rbac.yaml"))?)
+        .await?;
     let mut rules = Vec::new();
     for role in ["lbex", "lbex-mylbex"] {
         rules.push(sorted(&server.kubectl(&["get", "clusterrole", role, "-o", "jsonpath={.rules}"], "").await?)?);
     }
     assert_eq!(rules[0], rules[1]);
     let user = format!("--as={ACCOUNT}");
-    ensure!(server.kubectl(&["auth", "can-i", "get", "secrets", &user], "").await.is_err(), "the machines may read secrets");
+    ensure!(
+        server.kubectl(&["auth", "can-i", "get", "secrets", &user], "").await.is_err(),
+        "the machines may read secrets"
+    );
     drop(lbex);
 
     with_kubectl("gce-down.sh", super::DOWN)?;
@@ -153,7 +166,9 @@ fn the_plugin_comes_from_googles_packages_where_the_image_has_none() -> Result<(
     // All programs of this machine but the plugin.
     let programs = Scratch::new("programs")?;
     for folder in ["/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
-        for program in std::fs::read_dir(folder)?.flatten().filter(|program| program.file_name() != "gke-gcloud-auth-plugin") {
+        for program in
+            std::fs::read_dir(folder)?.flatten().filter(|program| program.file_name() != "gke-gcloud-auth-plugin")
+        {
             let link = programs.join(program.file_name());
             if link.symlink_metadata().is_err() {
                 std::os::unix::fs::symlink(program.path(), link)?;
@@ -164,10 +179,14 @@ fn the_plugin_comes_from_googles_packages_where_the_image_has_none() -> Result<(
     let path = format!("/usr/local/bin:{}", programs.path().display());
     project.take_calls()?;
     boot(&project, &machine, &path)?.succeeded()?;
-    let installs = |calls: &[String]| calls.iter().filter(|call| call.contains("apt-get") && call.contains("install")).count();
+    let installs =
+        |calls: &[String]| calls.iter().filter(|call| call.contains("apt-get") && call.contains("install")).count();
     assert_eq!(installs(&project.take_calls()?), 1);
     let list = std::fs::read_to_string(machine.join("etc/apt/sources.list.d/lbex-google-cloud.list"))?;
-    assert_eq!(list, "deb [signed-by=/usr/share/keyrings/lbex-google-cloud.asc] https://packages.cloud.google.com/apt cloud-sdk main\n");
+    assert_eq!(
+        list,
+        "deb [signed-by=/usr/share/keyrings/lbex-google-cloud.asc] https://packages.cloud.google.com/apt cloud-sdk main\n"
+    );
     assert_eq!(std::fs::read_to_string(machine.join("usr/share/keyrings/lbex-google-cloud.asc"))?, "a key\n");
     boot(&project, &machine, &path)?.succeeded()?;
     assert_eq!(installs(&project.take_calls()?), 0);

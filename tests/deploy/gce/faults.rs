@@ -20,15 +20,12 @@ fn says_how_to_go_on(run: &super::Run, script: &str) -> Result<()> {
         ensure!(run.stderr.contains(text), "no {text:?} in: {}", run.stderr);
     }
     if script == "gce-up.sh" {
-        ensure!(run.stderr.contains("bin/gce-down.sh --name mylbex --region us-central1 --project k8s-work"), "{}", run.stderr);
+        ensure!(
+            run.stderr.contains("bin/gce-down.sh --name mylbex --region us-central1 --project k8s-work"),
+            "{}",
+            run.stderr
+        );
     }
-    Ok(())
-}
-
-/// Nothing was done after what failed.
-fn stopped_there(project: &Project, number: usize) -> Result<()> {
-    let changes = project.take_changes()?;
-    ensure!(changes.len() == number, "after the failure of change {number}: {changes:#?}");
     Ok(())
 }
 
@@ -71,14 +68,18 @@ fn is_as(project: &Project, expected: &Project) -> Result<()> {
 fn each_change_of_up_fails_and_up_goes_on_and_down_leaves_nothing() -> Result<()> {
     let whole = Project::new()?;
     whole.up(&[])?.succeeded()?;
-    each_change(&Project::new()?, |project| project.up(&[]), |project, failed| {
-        says_how_to_go_on(failed, "gce-up.sh")?;
-        let partial = project.copy()?;
-        project.up(&[])?.succeeded()?;
-        is_as(project, &whole)?;
-        partial.down()?.succeeded()?;
-        nothing_is_left(&partial)
-    })
+    each_change(
+        &Project::new()?,
+        |project| project.up(&[]),
+        |project, failed| {
+            says_how_to_go_on(failed, "gce-up.sh")?;
+            let partial = project.copy()?;
+            project.up(&[])?.succeeded()?;
+            is_as(project, &whole)?;
+            partial.down()?.succeeded()?;
+            nothing_is_left(&partial)
+        },
+    )
 }
 
 #[test]
@@ -88,10 +89,14 @@ fn each_change_of_an_update_fails_and_the_update_goes_on() -> Result<()> {
     before.up(&[])?.succeeded()?;
     let whole = before.copy()?;
     whole.up(&update)?.succeeded()?;
-    each_change(&before, |project| project.up(&update), |project, _| {
-        project.up(&update)?.succeeded()?;
-        is_as(project, &whole)
-    })
+    each_change(
+        &before,
+        |project| project.up(&update),
+        |project, _| {
+            project.up(&update)?.succeeded()?;
+            is_as(project, &whole)
+        },
+    )
 }
 
 #[test]
@@ -116,7 +121,10 @@ fn each_question_fails_and_nothing_is_made_or_forgotten_for_it() -> Result<()> {
         project.fail(&format!("{number} look"))?;
         let run = project.up(&[])?.failed(1).with_context(|| format!("question {number} of up"))?;
         says_how_to_go_on(&run, "gce-up.sh")?;
-        ensure!(project.take_calls()?.last().is_some_and(|last| last.starts_with('-')), "question {number}: it went on");
+        ensure!(
+            project.take_calls()?.last().is_some_and(|last| last.starts_with('-')),
+            "question {number}: it went on"
+        );
     }
     for number in 1..=down {
         let project = made.copy()?;

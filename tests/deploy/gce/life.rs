@@ -23,7 +23,8 @@ fn tidy(project: &Project, calls: &[String]) -> String {
 }
 
 fn template_names(text: &str) -> Vec<String> {
-    let parts = text.split("mylbex-instance-").skip(1).map(|rest| rest.chars().take_while(char::is_ascii_hexdigit).collect());
+    let parts =
+        text.split("mylbex-instance-").skip(1).map(|rest| rest.chars().take_while(char::is_ascii_hexdigit).collect());
     parts.filter(|digits: &String| digits.len() == 10).map(|digits| format!("mylbex-instance-{digits}")).collect()
 }
 
@@ -51,7 +52,10 @@ fn up_again_changes_nothing_and_down_again_does_no_harm() -> Result<()> {
     project.up(&[])?.succeeded()?;
     assert_eq!(project.state()?, state);
     let changes = project.take_changes()?;
-    assert!(!changes.iter().any(|call| [" create ", "delete", "start-update"].iter().any(|word| call.contains(word))), "{changes:#?}");
+    assert!(
+        !changes.iter().any(|call| [" create ", "delete", "start-update"].iter().any(|word| call.contains(word))),
+        "{changes:#?}"
+    );
     project.down()?.succeeded()?;
     project.take_calls()?;
     project.down()?.succeeded()?;
@@ -87,9 +91,14 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() -> Result<()> {
     // Every command is said as it is run, but for the names of temporary files.
     for (said, done) in planned.stdout.lines().filter(|line| line.contains("would run: ")).zip(&made) {
         let command = said.split_once("would run: ").map_or("", |(_, command)| command);
-        let words = |text: &str| text.split(' ').filter(|word| !word.contains("/tmp")).take(5).map(str::to_owned).collect::<Vec<_>>();
+        let words = |text: &str| {
+            text.split(' ').filter(|word| !word.contains("/tmp")).take(5).map(str::to_owned).collect::<Vec<_>>()
+        };
         let command = command.trim_start_matches("env ");
-        let command = command.split_once(" gcloud ").filter(|_| command.starts_with("KUBECONFIG")).map_or(command.to_owned(), |(_, rest)| format!("gcloud {rest}"));
+        let command = command
+            .split_once(" gcloud ")
+            .filter(|_| command.starts_with("KUBECONFIG"))
+            .map_or(command.to_owned(), |(_, rest)| format!("gcloud {rest}"));
         assert_eq!(words(&command), words(done.trim_start_matches("+ ")));
     }
     let state = project.state()?;
@@ -123,7 +132,11 @@ fn neighbours_with_similar_names_are_left_alone() -> Result<()> {
 #[test]
 fn what_the_originals_scripts_made_is_taken_over_and_removed() -> Result<()> {
     let project = Project::new()?;
-    project.add("subnets", "mylbex-subnetwork", "--network=my-cluster-network\n--range=10.128.0.0/28\n--region=us-central1\n")?;
+    project.add(
+        "subnets",
+        "mylbex-subnetwork",
+        "--network=my-cluster-network\n--range=10.128.0.0/28\n--region=us-central1\n",
+    )?;
     for rule in ["all-traffic", "cluster-traffic"] {
         project.add("rules", &format!("mylbex-{rule}"), "--network=my-cluster-network\n")?;
     }

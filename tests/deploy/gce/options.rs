@@ -29,9 +29,13 @@ fn what_is_not_given_is_as_in_the_original() -> Result<()> {
     assert_eq!(of("accounts/", "--description")?, "cluster=my-k8s-cluster location=us-central1-a");
     assert_eq!(of("templates/", "--machine-type")?, "n1-standard-1");
     // This version of LBEX, and the checksum that its release has.
-    let release = format!("https://github.com/lbex/lbex/releases/download/v{}/linux_amd64.tar.gz", env!("CARGO_PKG_VERSION"));
+    let release =
+        format!("https://github.com/lbex/lbex/releases/download/v{}/linux_amd64.tar.gz", env!("CARGO_PKG_VERSION"));
     assert_eq!(of("templates/", "--metadata")?, format!("lbex-url={release},lbex-sha512={}", "7".repeat(128)));
-    assert_eq!(std::fs::read_to_string(project.folder.join("metadata/lbex-settings"))?.lines().last(), Some("health-port: 7331"));
+    assert_eq!(
+        std::fs::read_to_string(project.folder.join("metadata/lbex-settings"))?.lines().last(),
+        Some("health-port: 7331")
+    );
     Ok(())
 }
 
@@ -76,12 +80,16 @@ fn another_release_can_be_asked_for() -> Result<()> {
 #[test]
 fn help_is_given_and_has_every_option_and_the_examples() -> Result<()> {
     let project = Project::new()?;
-    for (script, option) in [("gce-up.sh", "--help"), ("gce-up.sh", "-h"), ("gce-down.sh", "--help"), ("gce-down.sh", "-h")] {
+    for (script, option) in
+        [("gce-up.sh", "--help"), ("gce-up.sh", "-h"), ("gce-down.sh", "--help"), ("gce-down.sh", "-h")]
+    {
         let run = project.run(script, [option])?.succeeded()?;
         for long in UP.split_ascii_whitespace().filter(|word| word.starts_with("--")) {
             assert!(run.stdout.contains(&format!(", {long} ")), "{script} {option} lacks {long}");
         }
-        assert!(run.stdout.contains(&format!("gce-up.sh {UP}\n")) && run.stdout.contains(&format!("gce-down.sh {DOWN}\n")));
+        assert!(
+            run.stdout.contains(&format!("gce-up.sh {UP}\n")) && run.stdout.contains(&format!("gce-down.sh {DOWN}\n"))
+        );
     }
     assert!(project.take_calls()?.is_empty());
     Ok(())
@@ -157,6 +165,10 @@ fn a_program_that_is_missing_is_named_before_anything_is_made() -> Result<()> {
     }
     let mut command = project.script("gce-up.sh");
     let run = super::output(command.args(UP.split_ascii_whitespace()).env("PATH", &some))?.failed(1)?;
-    assert!(run.stderr.contains("missing on this machine: gcloud kubectl gke-gcloud-auth-plugin curl"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("missing on this machine: gcloud kubectl gke-gcloud-auth-plugin curl"),
+        "{}",
+        run.stderr
+    );
     Ok(())
 }

@@ -39,7 +39,8 @@ fn parsed(gcloud: &PathBuf, commands: &[String]) -> Result<Vec<Value>> {
     command.args(["meta", "lint-gcloud-commands"]).arg(format!("--commands-file={}", file.display()));
     command.env("CLOUDSDK_CONFIG", folder.join("config")).env("CLOUDSDK_CORE_DISABLE_PROMPTS", "1");
     let run = super::output(&mut command)?.succeeded()?;
-    let verdicts: Vec<Value> = serde_json::from_str(&run.stdout).with_context(|| run.stdout.chars().take(500).collect::<String>())?;
+    let verdicts: Vec<Value> =
+        serde_json::from_str(&run.stdout).with_context(|| run.stdout.chars().take(500).collect::<String>())?;
     ensure!(verdicts.len() == commands.len(), "{} verdicts on {} commands", verdicts.len(), commands.len());
     Ok(verdicts)
 }
@@ -53,7 +54,10 @@ fn every_call_is_one_that_gcloud_knows() -> Result<()> {
         return Ok(());
     };
     // The parser can say no.
-    let wrong = ["gcloud compute networks subnets create x --bogus=1", "gcloud compute health-checks create http x --port=many"];
+    let wrong = [
+        "gcloud compute networks subnets create x --bogus=1",
+        "gcloud compute health-checks create http x --port=many",
+    ];
     let known = commands.len();
     commands.extend(wrong.map(str::to_owned));
     let verdicts = parsed(&gcloud, &commands)?;
