@@ -3,4 +3,5 @@
 
 mod chart;
 mod gce;
+mod pages;
 mod scripts;

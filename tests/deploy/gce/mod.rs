@@ -48,12 +48,12 @@ impl Run {
 }
 
 /// A project of Google Cloud with the cluster of the examples, kept by the stand-in.
-struct Project {
+pub(crate) struct Project {
     folder: Scratch,
 }
 
 impl Project {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let this = Self { folder: Scratch::new("gce")? };
         this.add("clusters", "my-k8s-cluster", "--endpoint=203.0.113.5\n--ca=Q0E=\n")?;
         std::fs::write(this.folder.join("checksum"), "7".repeat(128))?;
@@ -80,12 +80,16 @@ impl Project {
 
     fn script(&self, script: &str) -> Command {
         let mut command = Command::new(root().join("bin").join(script));
+        self.set_up(&mut command);
+        command
+    }
+
+    /// Puts the stand-ins in a command's way.
+    pub(crate) fn set_up(&self, command: &mut Command) {
         let path = std::env::var("PATH").unwrap_or_default();
         let (standin, plugin) = (standin(), standin().join("plugin"));
         command.env("PATH", format!("{}:{}:{path}", standin.display(), plugin.display()));
-        command.env("STANDIN", self.folder.path());
-        command.stdin(Stdio::null());
-        command
+        command.env("STANDIN", self.folder.path()).stdin(Stdio::null());
     }
 
     fn run<'a>(&self, script: &str, arguments: impl IntoIterator<Item = &'a str>) -> Result<Run> {
@@ -106,7 +110,7 @@ impl Project {
     }
 
     /// The calls so far, in order, those that change something after `+`, the others after `-`; and forgets them.
-    fn take_calls(&self) -> Result<Vec<String>> {
+    pub(crate) fn take_calls(&self) -> Result<Vec<String>> {
         let path = self.folder.join("calls");
         let text = if path.exists() { std::fs::read_to_string(&path)? } else { String::new() };
         if path.exists() {
@@ -121,7 +125,7 @@ impl Project {
     }
 
     /// What there is: `KIND/NAME` and what it was made with, but for the cluster itself.
-    fn state(&self) -> Result<BTreeMap<String, String>> {
+    pub(crate) fn state(&self) -> Result<BTreeMap<String, String>> {
         let mut all = BTreeMap::new();
         for kind in std::fs::read_dir(self.folder.join("state"))? {
             let kind = kind?;

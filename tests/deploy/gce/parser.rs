@@ -23,6 +23,11 @@ fn calls() -> Result<Vec<String>> {
     project.down()?.succeeded()?;
     let mut calls: Vec<String> = project.take_calls()?.into_iter().map(|call| call[2..].to_owned()).collect();
     calls.retain(|call| call.starts_with("gcloud "));
+    // Those of the page that somebody types.
+    let page = std::fs::read_to_string(super::root().join("docs/install-gce.md"))?;
+    calls.extend(
+        page.lines().filter(|line| line.starts_with("gcloud ") && !line.ends_with("--version")).map(str::to_owned),
+    );
     calls.sort();
     calls.dedup();
     ensure!(calls.len() > 25, "only {} calls", calls.len());
