@@ -56,7 +56,6 @@ forbid() {
         say "cluster $cluster_name is gone, and with it what the machines were allowed there"
         return
     fi
-    need_programs kubectl gke-gcloud-auth-plugin
     change env "KUBECONFIG=$work/operator" gcloud container clusters get-credentials "$cluster_name" \
         "--location=$cluster_zone" --project="$project"
     change kubectl "--kubeconfig=$work/operator" delete --ignore-not-found "clusterrolebinding/$role" "clusterrole/$role"
@@ -97,6 +96,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 find_account
+[ -z "$account_found" ] || need_programs kubectl gke-gcloud-auth-plugin
 find "$group" "${groups[@]}"
 remove "$found" "--region=$region" compute instance-groups managed delete
 forbid

@@ -4,4 +4,5 @@
 mod chart;
 mod gce;
 mod pages;
+mod rights;
 mod scripts;

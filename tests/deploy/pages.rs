@@ -21,7 +21,7 @@ fn commands(page: &str) -> Result<String> {
                 ensure!(kind == "sh", "{page} has a block of kind {kind:?}");
                 open = true;
             }
-            None if open => script += &format!("{}\n", line.trim_start_matches("   ")),
+            None if open => script.extend([line.trim_start_matches("   "), "\n"]),
             None => {}
         }
     }

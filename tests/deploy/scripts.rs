@@ -17,7 +17,9 @@ fn shellcheck_has_nothing_to_say() -> Result<()> {
     command.args(["--external-sources", "--source-path=SCRIPTDIR/..", "--source-path=SCRIPTDIR"]);
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;
-    for folder in ["bin", "deploy/manifests", "tests/deploy/standin", "tests/deploy/standin/plugin"] {
+    for folder in
+        ["bin", "deploy/helm", "deploy/manifests", "tests/tools", "tests/deploy/standin", "tests/deploy/standin/plugin"]
+    {
         for file in std::fs::read_dir(folder)?.flatten().filter(|file| file.path().is_file() && is_script(&file.path()))
         {
             command.arg(file.path());

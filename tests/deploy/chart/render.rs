@@ -38,6 +38,33 @@ fn the_manifests_are_what_the_chart_makes() -> Result<()> {
 }
 
 #[test]
+fn the_archive_is_the_chart_and_the_same_bytes_each_time() -> Result<()> {
+    let folder = lbex_test_harness::Scratch::new("chart")?;
+    let mut made = Vec::new();
+    for name in ["one", "other"] {
+        let output = std::process::Command::new(root().join("deploy/helm/build")).arg(folder.join(name)).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        made.push(String::from_utf8(output.stdout)?.trim().to_owned());
+    }
+    ensure!(std::fs::read(&made[0])? == std::fs::read(&made[1])?, "{made:?} differ");
+    let rendered = helm(&["template", "lbex", &made[0], "--namespace", super::NAMESPACE])?;
+    assert_eq!(rendered, template("lbex", &[])?);
+    Ok(())
+}
+
+#[test]
+fn other_settings_make_other_pods() -> Result<()> {
+    let mark = |set: &str| -> Result<String> {
+        let rendered = template("lbex", &["--set", set])?;
+        let line = rendered.lines().find(|line| line.contains("lbex.io/settings:"));
+        Ok(line.unwrap_or_default().to_owned())
+    };
+    ensure!(mark("settings.service-pool=a")? == mark("settings.service-pool=a")?, "the same settings differ");
+    ensure!(mark("settings.service-pool=a")? != mark("settings.service-pool=b")?, "other settings are the same");
+    Ok(())
+}
+
+#[test]
 fn the_chart_has_this_version() -> Result<()> {
     let text = std::fs::read_to_string(chart().join("Chart.yaml"))?;
     for key in ["version", "appVersion"] {

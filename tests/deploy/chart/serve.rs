@@ -14,6 +14,8 @@ use lbex_test_harness::wait::{SOON, eventually};
 use lbex_test_harness::{Scratch, programs};
 use serde_json::{Value, json};
 
+use crate::rights;
+
 use super::{NAMESPACE, objects, template};
 
 fn find<'a>(list: &'a [Value], kind: &str) -> Result<&'a Value> {
@@ -135,7 +137,10 @@ async fn serves(release: &str, arguments: &[&str]) -> Result<()> {
 
 #[tokio::test]
 async fn on_edge_nodes_with_the_cluster_role() -> Result<()> {
-    serves("edge-lbex", &["--values", &super::chart().join("ci/1-edge-nodes.yaml").display().to_string()]).await
+    serves("edge-lbex", &["--values", &super::chart().join("ci/1-edge-nodes.yaml").display().to_string()]).await?;
+    let server = ApiServer::shared().await?;
+    assert_eq!(rights::of(server, "edge-lbex").await?, rights::of_the_example(server).await?);
+    Ok(())
 }
 
 #[tokio::test]
