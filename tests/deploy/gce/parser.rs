@@ -72,3 +72,52 @@ fn every_call_is_one_that_gcloud_knows() -> Result<()> {
     eprintln!("{known} calls were checked by the parser of {}", gcloud.display());
     Ok(())
 }
+
+/// The filter of a call, without its quotes.
+fn filter(call: &str) -> Option<&str> {
+    let (_, rest) = call.split_once("--filter=")?;
+    rest.strip_prefix('\'').map_or_else(|| rest.split(' ').next(), |rest| rest.split('\'').next())
+}
+
+/// By gcloud's own code: each filter finds the one thing (or the things of one kind) that it is for, and no neighbour's. Where gcloud is
+/// not installed, what the stand-in makes of filters has to do (`life.rs`).
+#[test]
+fn every_filter_finds_what_it_is_for_and_no_neighbour() -> Result<()> {
+    let calls = calls()?;
+    let mut questions = Vec::new();
+    let mut expected = Vec::new();
+    for call in calls.iter().filter(|call| !call.contains("tags.items")) {
+        let Some(filter) = filter(call) else { continue };
+        // The names that are in the filter: `name~"^(a|b)$"`.
+        let pattern = filter.split_once("^(").and_then(|(_, rest)| rest.split_once(")$")).context(filter.to_owned())?.0;
+        let pattern = pattern.replace("[.]", ".").replace("(-[0-9a-f]{10})?", "-0123456789");
+        let wanted: Vec<String> = pattern.split('|').map(str::to_owned).collect();
+        let mut names = wanted.clone();
+        for name in &wanted {
+            names.extend([format!("other-{name}"), format!("{name}-2"), format!("x{name}"), format!("{name}x")]);
+        }
+        questions.push(json!({"filter": filter, "compute": call.starts_with("gcloud compute "), "names": names}));
+        expected.push(wanted);
+    }
+    ensure!(questions.len() >= 10, "only {} filters", questions.len());
+    let Some(gcloud) = real() else {
+        eprintln!("gcloud is not installed: {} filters were evaluated by its stand-in", questions.len());
+        return Ok(());
+    };
+    let program = gcloud.canonicalize()?;
+    let sdk = program.parent().and_then(std::path::Path::parent).context("gcloud is in no folder")?;
+    let bundled = sdk.join("platform/bundledpythonunix/bin/python3");
+    let python = if bundled.is_file() { bundled } else { lbex_test_harness::programs::find("python3")? };
+    let input = lbex_test_harness::Scratch::new("filters")?;
+    std::fs::write(input.join("questions"), json!(questions).to_string())?;
+    let mut command = std::process::Command::new(python);
+    command.arg(super::root().join("tests/deploy/gce/filters.py")).arg(sdk.join("lib"));
+    command.stdin(std::fs::File::open(input.join("questions"))?).env("CLOUDSDK_CONFIG", input.join("config"));
+    let run = super::output(&mut command)?.succeeded()?;
+    let found: Vec<Vec<String>> = serde_json::from_str(&run.stdout)?;
+    for ((found, expected), question) in found.iter().zip(&expected).zip(&questions) {
+        ensure!(found == expected, "{} finds {found:?}, not {expected:?}", question["filter"]);
+    }
+    eprintln!("{} filters were evaluated by the code of {}", found.len(), gcloud.display());
+    Ok(())
+}
