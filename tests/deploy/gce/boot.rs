@@ -7,11 +7,12 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::ByteString;
 use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::backends::{Echo, tcp_ask};
-use lbex_test_harness::lbex::Lbex;
+use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::objects::{Objects, node, service, slice};
 use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::{SOON, eventually};
 use lbex_test_harness::{Scratch, programs};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::rights;
 
@@ -56,6 +57,48 @@ fn plugin() -> String {
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", standin().join("plugin").display())
 }
 
+/// A machine's metadata server, as far as the real plugin asks it: for a token of the machine's account.
+async fn metadata_server() -> Result<std::net::SocketAddr> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") && stream.read_buf(&mut request).await.is_ok_and(|count| count > 0) {}
+            let wants_token = request.windows(6).any(|word| word == b"/token");
+            let body = if wants_token {
+                r#"{"access_token":"machine-token","expires_in":3600,"token_type":"Bearer"}"#
+            } else {
+                "k8s-work"
+            };
+            let head =
+                "HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            if let Err(error) = stream.write_all(answer.as_bytes()).await {
+                eprintln!("the plugin did not take its answer: {error}");
+            }
+        }
+    });
+    Ok(address)
+}
+
+/// The variables with which LBEX finds a plugin that gives it the machine's token: the real one where it is installed.
+async fn with_plugin(lbex: Builder, project: &Project) -> Result<Builder> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let real = std::env::split_paths(&path).find(|folder| folder.join("gke-gcloud-auth-plugin").is_file());
+    if let Some(folder) = real {
+        eprintln!("the plugin is the real one, in {}", folder.display());
+        let server = metadata_server().await?.to_string();
+        let home = project.folder.path().to_str().context("a path")?;
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display());
+        return Ok(lbex.env("PATH", &path).env("GCE_METADATA_HOST", &server).env("HOME", home));
+    }
+    eprintln!("gke-gcloud-auth-plugin is not installed: its stand-in is used");
+    let token = project.folder.join("token");
+    std::fs::write(&token, "machine-token")?;
+    Ok(lbex.env("PATH", &plugin()).env("STANDIN_TOKEN", token.to_str().context("a path")?))
+}
+
 #[tokio::test]
 async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     let project = Project::new()?;
@@ -81,8 +124,6 @@ async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     boot(&project, &machine, &plugin())?.succeeded()?;
 
     // As the release's unit runs it, on that machine; the harness adds ports and a prefix of its own.
-    let token = project.folder.join("token");
-    std::fs::write(&token, "machine-token")?;
     let objects = Objects::new(server.client().await?, server.namespace().await?);
     let backend = Echo::new("web").start()?;
     let port = free_port()?;
@@ -90,11 +131,8 @@ async fn a_machine_serves_with_what_it_was_given() -> Result<()> {
     objects.create(&slice("web-1", "web").tcp("http", 80).ready("198.51.100.1", "here")).await?;
     objects.create(&service("web").ask().tcp("http", 80, backend.port()).listen("http", port)).await?;
     let under = [standin().join("machine").display().to_string(), machine.display().to_string()];
-    let lbex = Lbex::builder(Path::new("/usr/bin/lbex"))
-        .args(["--config", "/etc/lbex/lbex.yaml"])
-        .under(under)
-        .env("PATH", &plugin());
-    let lbex = lbex.env("STANDIN_TOKEN", token.to_str().context("a path")?).start().await?;
+    let lbex = Lbex::builder(Path::new("/usr/bin/lbex")).args(["--config", "/etc/lbex/lbex.yaml"]).under(under);
+    let lbex = with_plugin(lbex, &project).await?.start().await?;
     lbex.wait_healthy().await?;
     let answer = eventually("the Service answers", SOON, || tcp_ask(([127, 0, 0, 1], port).into())).await?;
     assert_eq!(answer, "web");
