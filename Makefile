@@ -60,6 +60,10 @@ leaks: ## An hour of churn at 5,000 Services in simulated time: nothing grows
 fuzz: ## Fuzz all that reads what others wrote; FUZZ_SECONDS=60 for each target, FUZZ=state for one of them
 	fuzz/run $(FUZZ_SECONDS) $(FUZZ)
 
+.PHONY: manifests
+manifests: ## Render deploy/manifests from the chart in deploy/helm (HELM=helm)
+	deploy/manifests/render
+
 .PHONY: test-tools
 test-tools: ## Install and build the programs that the tests run: etcd, NGINX, kube-apiserver and others
 	tests/tools/install.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs and builds what LBEX's end-to-end tests run, once:
-#   - from Debian: etcd, NGINX with its stream module, iproute2 (as root; no service is started);
-#   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok;
+#   - from Debian: etcd, NGINX with its stream module, iproute2, shellcheck (as root; no service is started);
+#   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok, helm and kubeconform;
 #   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
 # With the argument stock-nginx it does the last of these alone.
 # Safe to run again (what is there is kept) and twice at the same time (the second waits).
@@ -64,6 +64,7 @@ missing_packages() {
     find_program nginx >/dev/null || echo nginx
     nginx_has_stream || echo libnginx-mod-stream
     find_program ip >/dev/null || echo iproute2
+    find_program shellcheck >/dev/null || echo shellcheck
 }
 
 # Packages must not start their services: while they are being installed, the policy forbids it.
@@ -190,6 +191,8 @@ build_all() {
         build "$name" kube "k8s.io/kubernetes/cmd/$name" "$stamp"
     done
     build kwok kwok sigs.k8s.io/kwok/cmd/kwok
+    build helm chart helm.sh/helm/v4/cmd/helm
+    build kubeconform chart github.com/yannh/kubeconform/cmd/kubeconform
 }
 
 # --- NGINX without LBEX's changes ---------------------------------------------------------------
