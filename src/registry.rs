@@ -18,6 +18,7 @@ pub async fn open(settings: &Settings, kept: KeptSockets) -> Result<Arc<dyn Prox
             prefix: settings.nginx.prefix.clone(),
             worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
             endpoint_updates: settings.nginx.endpoint_updates,
+            starter: settings.nginx.starter,
             socket_keeper: Some(Arc::new(kept)),
         };
         let backend = lbex_backend_nginx::NginxBackend::open(options).await.map_err(Failure::usage)?;

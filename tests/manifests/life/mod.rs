@@ -6,5 +6,6 @@ mod killed;
 mod neighbours;
 mod observed;
 mod ports;
+mod proxy;
 mod reboot;
 mod users;
