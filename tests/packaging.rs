@@ -274,3 +274,76 @@ fn the_tarball_installs_itself_keeps_what_was_edited_and_removes_itself() {
     let refused = Command::new(folder.join("install.sh")).arg("--what").output().expect("it runs");
     assert_eq!(refused.status.code(), Some(2));
 }
+
+/// A copy of the repository's commit, in which a release may be tried.
+fn clone(scratch: &Scratch) -> PathBuf {
+    let folder = scratch.join("clone");
+    let from = env!("CARGO_MANIFEST_DIR");
+    run(Command::new("git").args(["clone", "--quiet", "--shared", from]).arg(&folder));
+    folder
+}
+
+#[test]
+fn a_release_says_what_is_missing_before_it_builds_anything() {
+    let scratch = Scratch::new("release").expect("a folder");
+    let folder = clone(&scratch);
+    // This commit's script may be older than the file in the work tree.
+    let script = folder.join("packaging/release/release");
+    let release = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(&script);
+        command.args(arguments).env_remove("GITHUB_TOKEN").env_remove("VERSION").envs(variables.iter().copied());
+        // Nothing may be built: there is no Cargo.
+        let output = command.env("CARGO", "/bin/false").output().expect("it runs");
+        assert!(!output.status.success() && !folder.join("dist").exists());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let token = [("GITHUB_TOKEN", "none")];
+    assert!(release(&[], &[]).contains("GITHUB_TOKEN is not set"));
+    assert!(release(&["--what"], &token).contains("unknown argument --what"));
+    let other = release(&["--dry-run"], &[("VERSION", "99.0.0")]);
+    assert!(other.contains("VERSION is 99.0.0 and Cargo.toml says"), "{other}");
+    let no_key = release(&["--dry-run"], &[("SIGNING_KEY", "/none")]);
+    assert!(no_key.contains("SIGNING_KEY is /none"), "{no_key}");
+
+    let changelog = folder.join("CHANGELOG.md");
+    fs::write(&changelog, "# Changelog\n\n## [Unreleased]\n").expect("written");
+    for arguments in [&[][..], &["--dry-run"]] {
+        let dirty = release(arguments, &token);
+        assert!(dirty.contains("changes that are not committed"), "{dirty}");
+    }
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"];
+        run(Command::new("git").current_dir(&folder).args(identity).args(arguments));
+    };
+    git(&["commit", "--quiet", "-m", "Say nothing", "CHANGELOG.md"]);
+    let silent = release(&["--dry-run"], &[]);
+    assert!(silent.contains("CHANGELOG.md has no entry"), "{silent}");
+    git(&["tag", &format!("v{}", env!("CARGO_PKG_VERSION"))]);
+    let twice = release(&["--dry-run"], &[]);
+    assert!(twice.contains("there is a tag"), "{twice}");
+}
+
+#[test]
+fn the_scripts_are_without_what_shellcheck_warns_of() {
+    let scripts = ["common", "deb/build", "deb/postinst", "deb/postrm", "deb/prerm", "host/stage", "image/build", "release/release",
+                   "static/build", "static/cc", "tarball/build", "tarball/install.sh"];
+    let mut command = Command::new("shellcheck");
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("-x").args(scripts.map(|script| format!("packaging/{script}")));
+    run(command.arg("tests/tools/install.sh"));
+}
+
+#[test]
+fn the_bill_of_materials_names_what_is_linked_and_the_nginx_inside() {
+    let sbom = || {
+        let mut command = Command::new(packaging("release/sbom"));
+        stdout(command.args(["x86_64-unknown-linux-musl", env!("CARGO_PKG_VERSION"), "1700000000"]))
+    };
+    let text = sbom();
+    let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let names: BTreeSet<&str> =
+        document["components"].as_array().expect("a list").iter().filter_map(|c| c["name"].as_str()).collect();
+    assert!(names.is_superset(&BTreeSet::from(["tokio", "kube-client", "rustls", "ring", "nginx"])), "{names:?}");
+    // Those are for builds and tests.
+    assert!(names.is_disjoint(&BTreeSet::from(["proptest", "insta", "clap_derive", "diffy"])), "{names:?}");
+    assert_eq!(text, sbom());
+}
