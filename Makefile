@@ -51,6 +51,10 @@ fuzz: ## Fuzz all that reads what others wrote; FUZZ_SECONDS=60 for each target,
 test-tools: ## Install and build the programs that the tests run: etcd, NGINX, kube-apiserver and others
 	tests/tools/install.sh
 
+.PHONY: packaging-tools
+packaging-tools: ## Install what builds releases and tries them (as root, on Debian)
+	tests/tools/install.sh packaging
+
 .PHONY: static
 static: ## Build LBEX as one file that needs no libc, its NGINX included; MACHINE=aarch64 for another machine than x86_64
 	packaging/static/build $(MACHINE)
@@ -68,16 +72,15 @@ image: ## Build the container image into dist/, as an OCI archive: no daemon, no
 	packaging/image/build dist "$(MACHINE)=$$(packaging/static/build $(MACHINE))"
 
 .PHONY: release-dry-run
-release-dry-run: ## All of a release into dist/VERSION, but for tag, upload and push; offline once its tools are there
+release-dry-run: packaging-tools ## All of a release into dist/VERSION, but for tag, upload and push; offline once its tools are there
 	packaging/release/release --dry-run
 
 .PHONY: release
-release: ## Release the version of Cargo.toml: build, sign, tag, upload, push (GITHUB_TOKEN, SIGNING_KEY, IMAGE)
+release: packaging-tools ## Release the version of Cargo.toml: build, sign, tag, upload, push (GITHUB_TOKEN, SIGNING_KEY, IMAGE)
 	packaging/release/release
 
 .PHONY: test-install
-test-install: ## Install what is released where it runs: empty root, systemd, container (as root, on Debian; minutes)
-	tests/tools/install.sh packaging
+test-install: packaging-tools ## Install what is released where it runs: empty root, systemd, container (as root, on Debian; minutes)
 	LBEX_STATIC="$$(packaging/static/build $$(uname -m))" $(CARGO) test --test install -- --test-threads=1
 
 .PHONY: bench

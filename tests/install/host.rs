@@ -13,7 +13,7 @@ use lbex_test_harness::netns::Netns;
 use lbex_test_harness::wait::{SOON, eventually, stays};
 
 use crate::podman::Container;
-use crate::support::{Traffic, at, manifests, program, refuses, repository, run, serves};
+use crate::support::{Page, Traffic, at, manifests, program, refuses, repository, run, serves};
 
 const LISTENER: u16 = 80;
 
@@ -62,18 +62,27 @@ impl Host {
         Ok(fs::write(inside, text)?)
     }
 
-    fn copy(&self, file: &Path) -> Result<String> {
-        let name = file.file_name().context("a name")?.to_string_lossy().into_owned();
-        fs::copy(file, self.container.path("root").join(&name))?;
-        Ok(format!("/{name}"))
+    /// Puts a file into the top folder.
+    fn copy(&self, file: &Path) -> Result<()> {
+        fs::copy(file, self.container.path("root").join(file.file_name().context("a name")?))?;
+        Ok(())
     }
 
-    /// Configures LBEX as the settings file says that it is to be done, and switches it on.
-    async fn configure_and_enable(&self) -> Result<()> {
+    /// Configures LBEX as the page says, and switches it on; with manifests instead of a cluster.
+    async fn configure_and_enable(&self, page: &Page) -> Result<()> {
         self.put("/etc/lbex/manifests/web.json", &manifests(LISTENER, &self.servers))?;
-        self.container.sh("echo 'manifests: /etc/lbex/manifests' >> /etc/lbex/lbex.yaml; systemctl enable --now lbex")?;
+        self.put("/kubeconfig", "a secret\n")?;
+        self.run(page, "install -m 640 -o root -g lbex kubeconfig /etc/lbex/kubeconfig")?;
+        self.run(page, "echo 'kubeconfig: /etc/lbex/kubeconfig' >> /etc/lbex/lbex.yaml")?;
+        self.container.sh("sed -i 's,^kubeconfig: .*,manifests: /etc/lbex/manifests,' /etc/lbex/lbex.yaml")?;
+        self.run(page, "systemctl enable --now lbex")?;
         self.healthy().await?;
         serves(self.web()).await
+    }
+
+    /// Runs a command of the page in the top folder.
+    fn run(&self, page: &Page, command: &str) -> Result<String> {
+        self.container.sh(&format!("cd /; {}", page.command(command)))
     }
 
     async fn healthy(&self) -> Result<()> {
@@ -102,7 +111,7 @@ impl Host {
     fn files(&self) -> Result<Vec<String>> {
         let line = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log/journal \\
                     -o -path /var/lib/systemd -o -path /var/tmp -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o -print | sort";
-        Ok(self.container.sh(line)?.lines().filter(|file| !file.ends_with(".deb")).map(ToOwned::to_owned).collect())
+        Ok(self.container.sh(line)?.lines().filter(|file| !file.ends_with(".deb") && file != &"/kubeconfig").map(ToOwned::to_owned).collect())
     }
 }
 
@@ -116,11 +125,11 @@ fn package(container: &Container, version: &str) -> Result<PathBuf> {
 async fn the_package_is_installed_upgraded_under_traffic_removed_and_purged() -> Result<()> {
     let host = Host::boot().await?;
     let (old, new) = (package(&host.container, "1.0.0")?, package(&host.container, "1.0.1")?);
-    let before = host.files()?;
+    let (before, page) = (host.files()?, Page::read("docs/install-host.md")?);
 
     // Installed: off.
-    let old = host.copy(&old)?;
-    let said = host.container.sh(&format!("dpkg -i {old}"))?;
+    host.copy(&old)?;
+    let said = host.run(&page, "dpkg -i ./lbex_*.deb")?;
     assert!(said.contains("systemctl enable --now lbex"), "{said}");
     for unit in ["lbex", "lbex-nginx"] {
         assert_eq!(host.property(unit, "UnitFileState")?, "disabled");
@@ -128,14 +137,17 @@ async fn the_package_is_installed_upgraded_under_traffic_removed_and_purged() ->
     }
     host.container.sh("test \"$(stat -c %a:%U:%G /etc/lbex/lbex.yaml)\" = 640:root:lbex")?;
 
-    host.configure_and_enable().await?;
+    host.configure_and_enable(&page).await?;
     assert_eq!(host.property("lbex", "User")?, "lbex");
+    host.run(&page, "systemctl status lbex lbex-nginx")?;
+    assert_eq!(host.run(&page, "curl --silent --fail http://127.0.0.1:7331/")?, "healthy\n");
+    assert!(host.run(&page, "journalctl -u lbex")?.contains("LBEX "));
     let nginx = host.property("lbex-nginx", "MainPID")?;
     ensure!(nginx != "0", "lbex-nginx.service runs");
 
     // Neither ends with the other.
     let mut connection = Conversation::open(host.web()).await?;
-    host.container.sh("systemctl restart lbex")?;
+    host.run(&page, "systemctl restart lbex")?;
     host.healthy().await?;
     connection.say("still here").await?;
     host.container.sh("systemctl kill --kill-whom=all -s KILL lbex")?;
@@ -156,16 +168,30 @@ async fn the_package_is_installed_upgraded_under_traffic_removed_and_purged() ->
     })
     .await?;
 
-    upgrade(&host, &new).await?;
-    remove_and_purge(&host, &before).await
+    stop_and_start(&host, &page).await?;
+    upgrade(&host, &page, &new).await?;
+    remove_and_purge(&host, &page, &before).await?;
+    page.is_done(|command| !command.contains("install.sh") && !command.starts_with("tar "));
+    Ok(())
 }
 
-async fn upgrade(host: &Host, new: &Path) -> Result<()> {
+async fn stop_and_start(host: &Host, page: &Page) -> Result<()> {
+    host.run(page, "systemctl stop lbex")?;
+    serves(host.web()).await?;
+    host.run(page, "systemctl stop lbex-nginx")?;
+    refuses(host.web()).await?;
+    host.container.sh("systemctl start lbex")?;
+    host.healthy().await?;
+    serves(host.web()).await
+}
+
+async fn upgrade(host: &Host, page: &Page, new: &Path) -> Result<()> {
     let mut connection = Conversation::open(host.web()).await?;
     let (lbex, nginx) = (host.property("lbex", "MainPID")?, host.property("lbex-nginx", "MainPID")?);
     let traffic = Traffic::start(host.web());
-    let new = host.copy(new)?;
-    host.container.sh(&format!("dpkg -i {new}"))?;
+    host.container.sh("rm /lbex_*.deb")?;
+    host.copy(new)?;
+    host.run(page, "dpkg -i ./lbex_*.deb")?;
     host.healthy().await?;
     let (answered, failures) = traffic.end().await?;
     ensure!(failures.is_empty() && answered > 100, "{answered} answered, failed: {failures:?}");
@@ -178,11 +204,11 @@ async fn upgrade(host: &Host, new: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn remove_and_purge(host: &Host, before: &[String]) -> Result<()> {
+async fn remove_and_purge(host: &Host, page: &Page, before: &[String]) -> Result<()> {
     // Removed: no new clients, those that are there finish.
     let mut connection = Conversation::open(host.web()).await?;
     let mut removing = host.container.podman();
-    removing.args(["exec", host.container.name(), "dpkg", "-r", "lbex"]);
+    removing.args(["exec", host.container.name(), "sh", "-c", page.command("dpkg -r lbex")]);
     let removing = tokio::task::spawn_blocking(move || run(&mut removing));
     refuses(host.web()).await?;
     connection.say("not done yet").await?;
@@ -197,7 +223,7 @@ async fn remove_and_purge(host: &Host, before: &[String]) -> Result<()> {
     assert_eq!(left, "", "processes are left");
     host.container.sh("test -e /etc/lbex/lbex.yaml && test -e /var/lib/lbex/state/last-good.json")?;
 
-    host.container.sh("dpkg -P lbex")?;
+    host.run(page, "dpkg -P lbex")?;
     host.container.sh("! getent passwd lbex && ! getent group lbex")?;
     let left: Vec<_> = host.files()?.into_iter().filter(|file| !before.contains(file)).collect();
     assert_eq!(left, Vec::<String>::new(), "files are left");
@@ -209,28 +235,31 @@ async fn the_tarball_installs_itself_upgrades_and_purges() -> Result<()> {
     let host = Host::boot().await?;
     let mut build = Command::new(repository("packaging/tarball/build"));
     build.arg(std::env::consts::ARCH).arg(program()?).arg(host.container.path("tarball"));
+    let page = Page::read("docs/install-host.md")?;
+    host.copy(Path::new(run(&mut build)?.trim()))?;
     let before = host.files()?;
-    let tarball = run(&mut build)?;
-    let inside = host.container.path("root/tmp");
-    run(Command::new("tar").args(["--strip-components=1", "-xzf", tarball.trim(), "-C"]).arg(&inside))?;
+    // In a folder of its own, so that what is left can be told.
+    let here = |command| format!("mkdir -p /tmp/x; cd /tmp/x; ln -sf /linux_*.tar.gz .; {}", page.command(command));
+    host.container.sh(&here("tar --strip-components=1 -xzf linux_amd64.tar.gz"))?;
 
-    let said = host.container.sh("/tmp/install.sh")?;
+    let said = host.container.sh(&here("./install.sh"))?;
     assert!(said.contains("systemctl enable --now lbex"), "{said}");
-    host.configure_and_enable().await?;
+    host.configure_and_enable(&page).await?;
     let in_nginx = host.processes("lbex-nginx")?;
     ensure!(in_nginx.iter().any(|process| process.starts_with("lbex ")), "{in_nginx:?}");
     let lbex = host.property("lbex", "MainPID")?;
     let traffic = Traffic::start(host.web());
-    host.container.sh("/tmp/install.sh")?;
+    host.container.sh(&here("./install.sh"))?;
     host.healthy().await?;
     let (answered, failures) = traffic.end().await?;
     ensure!(failures.is_empty() && answered > 100, "{answered} answered, failed: {failures:?}");
     assert_ne!(host.property("lbex", "MainPID")?, lbex, "LBEX was restarted");
     host.container.sh("grep -q '^manifests:' /etc/lbex/lbex.yaml")?;
 
-    host.container.sh("/tmp/install.sh --purge")?;
+    host.container.sh(&here("./install.sh --purge"))?;
     ensure!(tcp_ask(host.web()).await.is_err(), "something still answers");
     let left: Vec<_> = host.files()?.into_iter().filter(|file| !before.contains(file)).collect();
     assert_eq!(left, Vec::<String>::new(), "files are left");
+    page.is_done(|command| command.contains("install.sh") || command.starts_with("tar "));
     Ok(())
 }

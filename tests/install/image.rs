@@ -9,32 +9,40 @@ use lbex_test_harness::netns::Netns;
 use lbex_test_harness::wait::{SOON, eventually};
 
 use crate::podman::Container;
-use crate::support::{at, manifests, program, refuses, repository, run, serves};
+use crate::support::{Page, at, manifests, program, refuses, repository, run, serves};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped() -> Result<()> {
     let netns = Netns::new()?;
     let servers = [Echo::new("a").ip(netns.host_v4()).start()?];
     let mut container = Container::new("image")?;
-    let files = container.path("manifests");
+    let files = container.path("settings");
     fs::create_dir(&files)?;
     fs::write(files.join("web.json"), manifests(80, &servers))?;
-    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&files))?;
-
     let mut build = Command::new(repository("packaging/image/build"));
     build.arg(container.path("image")).arg(format!("{}={}", std::env::consts::ARCH, program()?.display()));
     let archive = run(&mut build)?;
+    let first = fs::read(archive.trim())?;
+    run(&mut build)?;
+    ensure!(fs::read(archive.trim())? == first, "the same bytes each time");
     let image = run(container.podman().args(["pull", "--quiet"]).arg(format!("oci-archive:{}", archive.trim())))?;
-    let volume = format!("--volume={}:/manifests:ro", files.display());
-    let arguments = [
-        "--read-only",
-        "--cap-drop=all",
-        "--cap-add=NET_BIND_SERVICE",
-        "--security-opt=no-new-privileges",
-        &volume,
-        image.trim(),
-        "--manifests=/manifests",
-    ];
+    fs::write(files.join("lbex.yaml"), "manifests: /etc/lbex/web.json\n")?;
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&files))?;
+    // The page's command, but for names, the folder and the network, which are this test's.
+    let page = Page::read("docs/install-container.md")?;
+    let words = page.command(
+        "podman run --detach --name lbex --network host --read-only --cap-drop all --cap-add NET_BIND_SERVICE --security-opt \
+         no-new-privileges --stop-timeout 60 --volume /etc/lbex:/etc/lbex:ro lbex --config /etc/lbex/lbex.yaml",
+    );
+    let volume = format!("{}:/etc/lbex:ro", files.display());
+    let words = words.split(' ').skip("podman run --detach --name lbex --network host".split(' ').count());
+    let arguments: Vec<&str> = words
+        .map(|word| match word {
+            "/etc/lbex:/etc/lbex:ro" => &volume,
+            "lbex" => image.trim(),
+            word => word,
+        })
+        .collect();
     container.start(&netns, &arguments)?;
     let web = at(netns.v4(1), 80);
     serves(web).await.with_context(|| container.log().unwrap_or_default())?;
@@ -51,13 +59,15 @@ async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped()
 
     let mut connection = Conversation::open(web).await?;
     let mut stop = container.podman();
-    stop.args(["stop", "--time=60", container.name()]);
+    let words = page.command("podman stop lbex").split(' ').skip(1);
+    stop.args(words.map(|word| if word == "lbex" { container.name() } else { word }));
     let stopping = tokio::task::spawn_blocking(move || run(&mut stop));
     refuses(web).await?;
     connection.say("not done yet").await?;
     ensure!(!stopping.is_finished(), "it does not wait for the connection");
     drop(connection);
     stopping.await??;
+    page.is_done(|_| true);
     assert_eq!(container.inspect("{{.State.ExitCode}}")?, "0", "{}", container.log()?);
     eventually("nothing answers", SOON, || async {
         ensure!(lbex_test_harness::backends::tcp_ask(web).await.is_err(), "it does");

@@ -1,5 +1,7 @@
 //! What these tests share.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -105,5 +107,33 @@ impl Traffic {
             failures.extend(client.await?);
         }
         Ok((self.done.load(Ordering::SeqCst), failures))
+    }
+}
+
+/// A page of documentation whose commands (the lines of its `sh` blocks) a test runs.
+pub(crate) struct Page {
+    name: &'static str,
+    commands: BTreeMap<String, Cell<bool>>,
+}
+
+impl Page {
+    pub(crate) fn read(name: &'static str) -> Result<Self> {
+        let text = std::fs::read_to_string(repository(name))?;
+        let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let commands = blocks.flat_map(str::lines).map(|line| (line.to_owned(), Cell::new(false))).collect();
+        Ok(Self { name, commands })
+    }
+
+    /// A command as it stands there.
+    pub(crate) fn command<'a>(&self, command: &'a str) -> &'a str {
+        let known = self.commands.get(command);
+        known.unwrap_or_else(|| panic!("{} does not have `{command}`", self.name)).set(true);
+        command
+    }
+
+    /// Fails where a command of the page, of those that `concern` picks, was not run.
+    pub(crate) fn is_done(&self, concern: impl Fn(&str) -> bool) {
+        let left: Vec<_> = self.commands.iter().filter(|(c, run)| concern(c) && !run.get()).map(|(c, _)| c).collect();
+        assert!(left.is_empty(), "{}: no test runs {left:?}", self.name);
     }
 }
