@@ -138,6 +138,8 @@ fn the_settings_file_parses_as_it_is_and_with_every_setting_switched_on() {
     let scratch = Scratch::new("settings").expect("a folder");
     let manifests = scratch.join("manifests");
     fs::create_dir(&manifests).expect("made");
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n";
+    fs::write(manifests.join("a.yaml"), namespace).expect("written");
     let text = fs::read_to_string(packaging("host/lbex.yaml")).expect("read");
     let names: BTreeSet<&str> =
         SETTINGS.iter().filter(|s| !s.command_line_only && s.name != "config").map(|s| s.name).collect();

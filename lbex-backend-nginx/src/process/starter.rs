@@ -131,7 +131,11 @@ impl StarterService {
         if asks != ours && asks != 0 {
             return Err(io::Error::other(format!("user {asks} may not ask, only user {ours} may")));
         }
-        let request: Request = timeout(PROMPT, receive(&mut stream)).await.map_err(io::Error::from)??;
+        let request: Request = match timeout(PROMPT, receive(&mut stream)).await.map_err(io::Error::from)? {
+            // Somebody who only looked whether anybody listens.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            request => request?,
+        };
         let deadline = Instant::now() + Duration::from_millis(request.limit);
         raise_file_limit(request.open_files);
         let launched = match launch(&self.layout, request.error_log_flag, deadline).await {
