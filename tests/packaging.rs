@@ -21,7 +21,13 @@ fn packaging(path: &str) -> PathBuf {
 fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let print = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{command:?}: {}\n{}\n{}", output.status, print(&output.stdout), print(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        print(&output.stdout),
+        print(&output.stderr)
+    );
     output
 }
 
@@ -124,7 +130,11 @@ fn the_settings_file_explains_every_setting() {
         fs::write(&path, &wanted).expect("written");
         return;
     }
-    assert!(found == wanted, "{} is not what the table of settings says: LBEX_TEST_WRITE=1 cargo test --test packaging", path.display());
+    assert!(
+        found == wanted,
+        "{} is not what the table of settings says: LBEX_TEST_WRITE=1 cargo test --test packaging",
+        path.display()
+    );
 }
 
 /// The names of the keys that are commented out.
@@ -149,7 +159,13 @@ fn the_settings_file_parses_as_it_is_and_with_every_setting_switched_on() {
         let path = scratch.join("lbex.yaml");
         fs::write(&path, text).expect("written");
         let mut command = Command::new(LBEX);
-        command.args(["render", "--config"]).arg(&path).arg("--manifests").arg(&manifests).env_clear().env("HOME", "/root");
+        command
+            .args(["render", "--config"])
+            .arg(&path)
+            .arg("--manifests")
+            .arg(&manifests)
+            .env_clear()
+            .env("HOME", "/root");
         let output = command.output().expect("it runs");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -179,12 +195,15 @@ fn the_units_are_hardened_and_systemd_has_nothing_to_say_about_them() {
         })
         .collect();
     let verify = |units: &[PathBuf]| {
-        let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).output().expect("it runs");
+        let output =
+            Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units).output().expect("it runs");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(verify(&units), (true, String::new()));
     for unit in &units {
-        run(Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager", "--threshold=20"]).arg(unit));
+        run(Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", "--threshold=20"])
+            .arg(unit));
     }
     let text = fs::read_to_string(&units[0]).expect("read");
     fs::write(&units[0], text.replace("WatchdogSec=", "WatchDogSec=")).expect("written");
@@ -327,8 +346,20 @@ fn a_release_says_what_is_missing_before_it_builds_anything() {
 
 #[test]
 fn the_scripts_are_without_what_shellcheck_warns_of() {
-    let scripts = ["common", "deb/build", "deb/postinst", "deb/postrm", "deb/prerm", "host/stage", "image/build", "release/release",
-                   "static/build", "static/cc", "tarball/build", "tarball/install.sh"];
+    let scripts = [
+        "common",
+        "deb/build",
+        "deb/postinst",
+        "deb/postrm",
+        "deb/prerm",
+        "host/stage",
+        "image/build",
+        "release/release",
+        "static/build",
+        "static/cc",
+        "tarball/build",
+        "tarball/install.sh",
+    ];
     let mut command = Command::new("shellcheck");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("-x").args(scripts.map(|script| format!("packaging/{script}")));
     run(command.arg("tests/tools/install.sh"));

@@ -143,7 +143,11 @@ impl Target {
             return format!("--with-ld-opt=-static-pie {options}");
         }
         // musl's headers compare an unsigned with a signed number in CMSG_NXTHDR, and NGINX is built with -Werror.
-        if argument.starts_with("--with-cc-opt=") { format!("{argument} -Wno-sign-compare") } else { argument.to_owned() }
+        if argument.starts_with("--with-cc-opt=") {
+            format!("{argument} -Wno-sign-compare")
+        } else {
+            argument.to_owned()
+        }
     }
 
     /// Has `configure` run what it compiles by the runner.

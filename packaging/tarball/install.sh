@@ -102,6 +102,10 @@ remove | purge)
         etc/*) [ "$action" = purge ] || continue ;;
         esac
         rm -f "$destdir/$path" "$destdir/$path.new"
+        # Folders that only some hosts have.
+        case $path in
+        usr/share/*/*completions*/*) (cd "$destdir/" && rmdir -p "$(dirname "$path")" 2>/dev/null) || true ;;
+        esac
     done
     rm -rf "$destdir/usr/share/doc/lbex"
     if [ "$action" = purge ]; then

@@ -51,7 +51,8 @@ async fn it_serves_where_there_is_dev_null_and_a_user_and_nothing_else() -> Resu
     let is_nginx = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nginx-"));
     let nginx = fs::read_dir(scratch.join("state/bin"))?.flatten().map(|entry| entry.path()).find(is_nginx);
     is_static(&nginx.context("the NGINX that it brought")?)?;
-    let mut held: Vec<String> = fs::read_dir(&root)?.flatten().map(|e| e.file_name().to_string_lossy().into()).collect();
+    let mut held: Vec<String> =
+        fs::read_dir(&root)?.flatten().map(|e| e.file_name().to_string_lossy().into()).collect();
     held.sort();
     assert_eq!(held, ["dev", "etc", "lbex", "manifests", "proc", "state"]);
     Ok(())

@@ -102,8 +102,10 @@ impl Host {
 
     /// The process ids in a unit's control group, by the names of the processes.
     fn processes(&self, unit: &str) -> Result<Vec<String>> {
-        let line = format!("for p in $(cat /sys/fs/cgroup/$(systemctl show --value -p ControlGroup {unit} | cut -c2-)/cgroup.procs \
-                            2>/dev/null || systemctl show --value -p MainPID {unit}); do echo $(cat /proc/$p/comm) $p; done");
+        let line = format!(
+            "for p in $(cat /sys/fs/cgroup/$(systemctl show --value -p ControlGroup {unit} | cut -c2-)/cgroup.procs \
+                            2>/dev/null || systemctl show --value -p MainPID {unit}); do echo $(cat /proc/$p/comm) $p; done"
+        );
         Ok(self.container.sh(&line)?.lines().map(ToOwned::to_owned).collect())
     }
 
@@ -111,7 +113,13 @@ impl Host {
     fn files(&self) -> Result<Vec<String>> {
         let line = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log/journal \\
                     -o -path /var/lib/systemd -o -path /var/tmp -o -path /var/lib/dpkg -o -path /var/log \\) -prune -o -print | sort";
-        Ok(self.container.sh(line)?.lines().filter(|file| !file.ends_with(".deb") && file != &"/kubeconfig").map(ToOwned::to_owned).collect())
+        Ok(self
+            .container
+            .sh(line)?
+            .lines()
+            .filter(|file| !file.ends_with(".deb") && file != &"/kubeconfig")
+            .map(ToOwned::to_owned)
+            .collect())
     }
 }
 
@@ -162,7 +170,10 @@ async fn the_package_is_installed_upgraded_under_traffic_removed_and_purged() ->
     assert_eq!(host.property("lbex", "MainPID")?, lbex, "LBEX was not restarted");
 
     // NGINX's log is rotated.
-    host.container.sh("echo line >> /var/lib/lbex/logs/error.log; logrotate -f /etc/logrotate.d/lbex; test -s /var/lib/lbex/logs/error.log.1")?;
+    host.container.sh(
+        "echo line >> /var/lib/lbex/logs/error.log; logrotate --state /tmp/rotated --force /etc/logrotate.d/lbex; \
+         test -s /var/lib/lbex/logs/error.log.1",
+    )?;
     eventually("NGINX writes to a new log", SOON, || async {
         host.container.sh("test -e /var/lib/lbex/logs/error.log").map(drop)
     })

@@ -53,7 +53,8 @@ async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped()
 
     let pid = container.inspect("{{.State.Pid}}")?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+    let field =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
     assert_eq!(field("Uid:"), "65532\t65532\t65532\t65532");
     assert_eq!(field("NoNewPrivs:"), "1");
     // NET_BIND_SERVICE is number 10.
@@ -93,8 +94,13 @@ async fn as_kubernetes_does(container: &Container, web: SocketAddr) -> Result<()
     config["linux"]["cgroupsPath"] = json!("");
     let mounts = config["mounts"].as_array_mut().context("mounts")?;
     // Those that podman makes for a container while it runs.
-    mounts.retain(|mount| ["proc", "/var/lib/lbex", "/etc/lbex"].iter().any(|kept| mount["destination"].as_str().is_some_and(|d| d.ends_with(kept))));
-    mounts.push(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] }));
+    mounts.retain(|mount| {
+        ["proc", "/var/lib/lbex", "/etc/lbex"]
+            .iter()
+            .any(|kept| mount["destination"].as_str().is_some_and(|d| d.ends_with(kept)))
+    });
+    mounts
+        .push(json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"] }));
     let bundle = container.path("bundle");
     fs::create_dir(&bundle)?;
     fs::write(bundle.join("config.json"), serde_json::to_vec(&config)?)?;
