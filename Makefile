@@ -9,6 +9,9 @@ CARGO ?= cargo
 LBEX_CACHE ?= $(HOME)/.cache/lbex
 export LBEX_CACHE
 
+# What `make static`, `deb`, `tarball` and `image` build for: x86_64 or aarch64.
+MACHINE ?= x86_64
+
 # Which benchmarks `make bench` runs: all but those that take long.
 BENCH ?= latency memory plan_and_render planner start throughput
 
@@ -17,7 +20,7 @@ CARGO_DENY := $(LBEX_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-den
 
 .PHONY: help
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: quickstart
 quickstart: ## See LBEX balance TCP and UDP on this machine: no root, no cluster, nothing to install
@@ -67,6 +70,38 @@ manifests: ## Render deploy/manifests from the chart in deploy/helm (HELM=helm)
 .PHONY: test-tools
 test-tools: ## Install and build the programs that the tests run: etcd, NGINX, kube-apiserver and others
 	tests/tools/install.sh
+
+.PHONY: packaging-tools
+packaging-tools: ## Install what builds releases and tries them (as root, on Debian)
+	tests/tools/install.sh packaging
+
+.PHONY: static
+static: ## Build LBEX as one file that needs no libc, its NGINX included; MACHINE=aarch64 for another machine than x86_64
+	packaging/static/build $(MACHINE)
+
+.PHONY: deb
+deb: ## Build the Debian package into dist/
+	packaging/deb/build $(MACHINE) "$$(packaging/static/build $(MACHINE))" dist
+
+.PHONY: tarball
+tarball: ## Build the tarball for other distributions into dist/
+	packaging/tarball/build $(MACHINE) "$$(packaging/static/build $(MACHINE))" dist
+
+.PHONY: image
+image: ## Build the container image into dist/, as an OCI archive: no daemon, no registry (as root)
+	packaging/image/build dist "$(MACHINE)=$$(packaging/static/build $(MACHINE))"
+
+.PHONY: release-dry-run
+release-dry-run: packaging-tools ## All of a release into dist/VERSION, but for tag, upload and push; offline once its tools are there
+	packaging/release/release --dry-run
+
+.PHONY: release
+release: packaging-tools ## Release the version of Cargo.toml: build, sign, tag, upload, push (GITHUB_TOKEN, SIGNING_KEY, IMAGE)
+	packaging/release/release
+
+.PHONY: test-install
+test-install: packaging-tools ## Install what is released where it runs: empty root, systemd, container (as root, on Debian; minutes)
+	LBEX_STATIC="$$(packaging/static/build $$(uname -m))" $(CARGO) test --test install -- --test-threads=1
 
 .PHONY: bench
 bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs one: see benches/README.md

@@ -33,6 +33,7 @@ fn nginx_options(settings: &Settings, kept: Option<KeptSockets>) -> lbex_backend
         prefix: settings.nginx.prefix.clone(),
         worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
         endpoint_updates: settings.nginx.endpoint_updates,
+        starter: settings.nginx.starter,
         socket_keeper: kept.map(|kept| Arc::new(kept) as _),
     }
 }

@@ -1,7 +1,10 @@
-//! Puts the parts together: the controller, `lbex render`, `lbex validate`, `lbex backends`, `lbex plugin check`.
+//! Puts the parts together: the controller, `lbex proxy`, `lbex render`, `lbex validate`, `lbex backends`, `lbex plugin check`.
 
 mod backends;
 mod controller;
+mod privileges;
+#[cfg(feature = "backend-nginx")]
+mod proxy;
 mod release;
 mod render;
 mod shutdown;
@@ -30,10 +33,21 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(settings) => {
             // First of all: there are no other threads yet.
             let kept = KeptSockets::from_environment();
+            let handed_down = privileges::hand_down_port_right();
             begin(&settings.logging, &settings.warnings)?;
+            tell_of_port_right(handed_down);
             kept.refused().iter().for_each(|refused| tracing::warn!("{refused}"));
             block_on(controller(*settings, |settings| Box::pin(crate::registry::open(settings, kept))))??;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Proxy(settings) => {
+            let handed_down = privileges::hand_down_port_right();
+            begin(&settings.logging, &settings.warnings)?;
+            tell_of_port_right(handed_down);
+            #[cfg(feature = "backend-nginx")]
+            return block_on(proxy::proxy(*settings))?.map(|()| ExitCode::SUCCESS);
+            #[cfg(not(feature = "backend-nginx"))]
+            return Err(Failure::usage(anyhow::anyhow!("this build of LBEX has no backend")));
         }
         Command::Render(settings) => {
             begin(&settings.logging, &settings.warnings)?;
@@ -51,6 +65,12 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
             begin(&settings.logging, &settings.warnings)?;
             block_on(validate::validate(*settings))??.print()
         }
+    }
+}
+
+fn tell_of_port_right(handed_down: std::io::Result<()>) {
+    if let Err(error) = handed_down {
+        tracing::warn!("LBEX cannot hand its right to ports below 1024 down, and NGINX may be without it: {error}");
     }
 }
 

@@ -4,7 +4,9 @@
 //! `auto/configure` and `make` run here, on a copy in `OUT_DIR`: the registry's copy is never written to.
 //! The copy gets LBEX's changes (`patches/`, docs/embedded-nginx.md).
 //!
-//! Needs a C compiler (`CC`, else `cc`), `make` (`MAKE`, else `make`) and `sh`.
+//! Needs a C compiler (`CC_` with the target behind it, else `CC`, else `cc`), `make` (`MAKE`, else `make`) and `sh`. For a target of
+//! another machine also what runs its programs here (`CARGO_TARGET_..._RUNNER`, such as `qemu-aarch64-static`): NGINX's `configure` runs
+//! what it compiles. For a musl target NGINX is linked statically, and needs no libc.
 
 mod patches;
 
@@ -44,14 +46,13 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), String> {
-    for name in ["CC", "MAKE", "CFLAGS", WITHOUT] {
+    let target = Target::wanted()?;
+    for name in ["CC", "MAKE", "CFLAGS", WITHOUT, &target.compiler_variable(), &target.runner_variable()] {
         println!("cargo::rerun-if-env-changed={name}");
     }
     for path in ["build.rs", "patches.rs", "configure.args", PATCHES] {
         println!("cargo::rerun-if-changed={path}");
     }
-    refuse_cross_compilation()?;
-
     let source = source_folder()?;
     println!("cargo::rerun-if-changed={}", source.join("src/core/nginx.h").display());
     let out = PathBuf::from(variable("OUT_DIR")?);
@@ -62,7 +63,7 @@ fn build() -> Result<(), String> {
     copy_folder(&source, &work)?;
 
     let changes = change(&work)?;
-    configure(&work, &changes)?;
+    configure(&work, &changes, &target)?;
     make(&work)?;
 
     let binary = work.join("objs/nginx");
@@ -70,25 +71,104 @@ fn build() -> Result<(), String> {
     let carried = out.join("nginx");
     fs::write(&carried, &bytes).map_err(|e| failed("write", &carried, &e))?;
     let report = out.join("nginx-V.txt");
-    fs::write(&report, report_of(&binary)?).map_err(|e| failed("write", &report, &e))?;
+    fs::write(&report, report_of(&binary, &target)?).map_err(|e| failed("write", &report, &e))?;
     println!("cargo::rustc-env=LBEX_NGINX_VERSION={}", version_of(&work)?);
     println!("cargo::rustc-env=LBEX_NGINX_SHA256={}", hex(&Sha256::digest(&bytes)));
     fs::remove_dir_all(&work).map_err(|e| failed("remove", &work, &e))
 }
 
-/// NGINX's `configure` runs what it compiles, so the machine that builds must be one that can run it.
-fn refuse_cross_compilation() -> Result<(), String> {
-    let (host, target) = (variable("HOST")?, variable("TARGET")?);
-    let machine = |triple: &str| triple.split('-').next().unwrap_or_default().to_owned();
-    if !target.contains("linux") {
-        return Err(format!("LBEX runs on Linux, the target is {target}"));
+/// What NGINX is built for.
+struct Target {
+    triple: String,
+    /// No libc is needed where it runs.
+    is_static: bool,
+    /// The command before programs for it; `None` where this machine runs them itself.
+    runner: Option<String>,
+}
+
+impl Target {
+    fn wanted() -> Result<Self, String> {
+        let (host, triple) = (variable("HOST")?, variable("TARGET")?);
+        if !triple.contains("linux") {
+            return Err(format!("LBEX runs on Linux, the target is {triple}"));
+        }
+        let machine = |triple: &str| triple.split('-').next().unwrap_or_default().to_owned();
+        let is_foreign = machine(&host) != machine(&triple);
+        let mut target = Self { is_static: triple.ends_with("musl"), triple, runner: None };
+        if is_foreign {
+            let name = target.runner_variable();
+            target.runner = env::var(&name).ok().filter(|runner| !runner.trim().is_empty());
+            if target.runner.is_none() {
+                return Err(format!(
+                    "this machine is {host}, the target is {}, and NGINX's configure runs what it compiles: {name} has to name what \
+                     runs such programs here, for instance qemu-aarch64-static (Debian: apt-get install qemu-user-static)",
+                    target.triple
+                ));
+            }
+        }
+        Ok(target)
     }
-    if machine(&host) != machine(&target) {
-        return Err(format!(
-            "NGINX cannot be cross-compiled (this machine is {host}, the target is {target}): build on a machine of that kind"
-        ));
+
+    /// The environment variable that names the C compiler of this target alone.
+    fn compiler_variable(&self) -> String {
+        format!("CC_{}", self.triple.replace('-', "_"))
     }
-    Ok(())
+
+    /// Cargo's own variable for what runs programs of this target.
+    fn runner_variable(&self) -> String {
+        format!("CARGO_TARGET_{}_RUNNER", self.triple.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// The C compiler that the environment names.
+    fn compiler(&self) -> Option<String> {
+        let named = |name: &str| env::var(name).ok().filter(|compiler| !compiler.trim().is_empty());
+        named(&self.compiler_variable()).or_else(|| named("CC"))
+    }
+
+    /// A command that runs this program.
+    fn run(&self, program: &Path) -> Command {
+        let Some(runner) = &self.runner else { return Command::new(program) };
+        let mut words = runner.split_whitespace();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).arg(program);
+        command
+    }
+
+    /// An argument of `configure` as this target needs it.
+    fn adapt(&self, argument: &str) -> String {
+        if !self.is_static {
+            return argument.to_owned();
+        }
+        if let Some(options) = argument.strip_prefix("--with-ld-opt=-pie ") {
+            return format!("--with-ld-opt=-static-pie {options}");
+        }
+        // musl's headers compare an unsigned with a signed number in CMSG_NXTHDR, and NGINX is built with -Werror.
+        if argument.starts_with("--with-cc-opt=") {
+            format!("{argument} -Wno-sign-compare")
+        } else {
+            argument.to_owned()
+        }
+    }
+
+    /// Has `configure` run what it compiles by the runner.
+    fn teach_configure(&self, work: &Path) -> Result<(), String> {
+        let Some(runner) = &self.runner else { return Ok(()) };
+        let places = [
+            ("auto/feature", "/bin/sh -c $NGX_AUTOTEST", format!("/bin/sh -c \"{runner} $NGX_AUTOTEST\"")),
+            ("auto/feature", "`$NGX_AUTOTEST`", format!("`{runner} $NGX_AUTOTEST`")),
+            ("auto/types/sizeof", "`$NGX_AUTOTEST`", format!("`{runner} $NGX_AUTOTEST`")),
+            ("auto/endianness", "if $NGX_AUTOTEST ", format!("if {runner} $NGX_AUTOTEST ")),
+        ];
+        for (file, from, to) in places {
+            let path = work.join(file);
+            let text = fs::read_to_string(&path).map_err(|e| failed("read", &path, &e))?;
+            if !text.contains(from) {
+                return Err(format!("{file} of NGINX no longer has {from:?}, by which it runs what it compiles"));
+            }
+            fs::write(&path, text.replace(from, &to)).map_err(|e| failed("write", &path, &e))?;
+        }
+        Ok(())
+    }
 }
 
 /// The folder of NGINX's source inside the crate `nginx-src`.
@@ -137,12 +217,13 @@ fn change(work: &Path) -> Result<Vec<String>, String> {
     }
 }
 
-fn configure(work: &Path, changes: &[String]) -> Result<(), String> {
+fn configure(work: &Path, changes: &[String], target: &Target) -> Result<(), String> {
+    target.teach_configure(work)?;
     let mut command = Command::new("sh");
-    command.arg("auto/configure").args(CONFIGURE.lines()).current_dir(work);
+    command.arg("auto/configure").args(CONFIGURE.lines().map(|argument| target.adapt(argument))).current_dir(work);
     // What `nginx -V` calls itself; lbex-backend-nginx reads the words.
     command.arg(format!("--build={}", [&["lbex".to_owned()], changes].concat().join(" ")));
-    let compiler = env::var("CC").ok().filter(|cc| !cc.trim().is_empty());
+    let compiler = target.compiler();
     if let Some(compiler) = &compiler {
         command.arg(format!("--with-cc={compiler}"));
     }
@@ -206,8 +287,8 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
 }
 
 /// What `nginx -V` says.
-fn report_of(binary: &Path) -> Result<String, String> {
-    let output = Command::new(binary).arg("-V").output().map_err(|e| failed("run", binary, &e))?;
+fn report_of(binary: &Path, target: &Target) -> Result<String, String> {
+    let output = target.run(binary).arg("-V").output().map_err(|e| failed("run", binary, &e))?;
     String::from_utf8(output.stderr).map_err(|e| format!("{} -V does not print text: {e}", binary.display()))
 }
 

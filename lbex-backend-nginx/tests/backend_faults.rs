@@ -208,6 +208,7 @@ async fn a_second_lbex_on_the_prefix_is_refused() {
         prefix: bench.prefix.clone(),
         worker_shutdown_timeout: None,
         endpoint_updates: EndpointUpdates::default(),
+        starter: lbex_backend_nginx::process::Starter::Own,
         socket_keeper: None,
     };
     let error = NginxBackend::open(options).await.expect_err("refused").to_string();

@@ -56,6 +56,7 @@ async fn a_thousand_services_with_1024_files_are_served_or_refused_with_numbers(
             prefix,
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            starter: lbex_backend_nginx::process::Starter::Own,
             socket_keeper: None,
         };
         let backend = NginxBackend::open(options).await.expect("opened");

@@ -42,6 +42,7 @@ async fn five_thousand_upstreams_with_ten_servers_start_and_change() {
         prefix: folder.path().join("p"),
         worker_shutdown_timeout: None,
         endpoint_updates: EndpointUpdates::default(),
+        starter: lbex_backend_nginx::process::Starter::Own,
         socket_keeper: None,
     };
     let backend = NginxBackend::open(options).await.expect("opened");

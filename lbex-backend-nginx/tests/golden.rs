@@ -400,6 +400,7 @@ async fn render_only_says_what_apply_writes() {
             prefix: prefix.clone(),
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            starter: lbex_backend_nginx::process::Starter::Own,
             socket_keeper: None,
         };
         let backend = NginxBackend::open(options).await.expect("opened");

@@ -43,6 +43,14 @@ gets a Warning; 2: a file cannot be read. A Service that does not ask for LBEX o
 Example:
   lbex validate --service-pool edge services/ nodes.yaml";
 
+const PROXY_AFTER: &str = "\
+For a supervisor that ends a service with all that it has started, such as systemd: NGINX belongs to this service, LBEX to another, \
+and each can be restarted without the other. Takes the flags of the controller, of which --nginx-prefix, --worker-shutdown-timeout \
+(how long connections may go on at the end) and those of logging count. It ends by SIGTERM or SIGINT, when NGINX has ended.
+
+Example:
+  lbex proxy --config /etc/lbex/lbex.yaml";
+
 const RENDER_AFTER: &str = "\
 Takes the flags of the controller. The configuration is printed as one stream, each file under a line '# file: NAME'. \
 Exit code 1: a manifest file does not parse, or an object in one is not valid; the rest is printed.
@@ -78,7 +86,15 @@ pub(super) fn command() -> Command {
         .next_line_help(true)
         .term_width(100)
         .args(SETTINGS.iter().map(flag))
-        .subcommands([render(), validate(), backends(), plugin(), completions(), man(), explain()])
+        .subcommands([proxy(), render(), validate(), backends(), plugin(), completions(), man(), explain()])
+}
+
+fn proxy() -> Command {
+    Command::new("proxy")
+        .about("Start NGINX whenever the LBEX with --start-nginx=service and this --nginx-prefix asks for it; drain it at the end")
+        .after_help(PROXY_AFTER)
+        .next_line_help(true)
+        .args(SETTINGS.iter().filter(|s| s.name != "version").map(flag))
 }
 
 fn render() -> Command {

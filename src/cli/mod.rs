@@ -28,6 +28,8 @@ use crate::settings::{
 pub enum Command {
     /// Run the controller.
     Run(Box<Settings>),
+    /// `lbex proxy`: start NGINX for the controller, and stop it at the end.
+    Proxy(Box<Settings>),
     /// `lbex render`: print the configuration, touch nothing.
     Render(Box<Settings>),
     /// `lbex validate`: say what would become of Services.
@@ -67,6 +69,7 @@ where
         };
     match matches.subcommand() {
         None => run(&matches, environment, host),
+        Some(("proxy", matches)) => Ok(Command::Proxy(Box::new(settings(matches, environment, host)?))),
         Some(("render", matches)) => Ok(Command::Render(Box::new(settings(matches, environment, host)?))),
         Some(("validate", matches)) => {
             let files = matches.get_many::<String>(definition::FILES).unwrap_or_default().map(PathBuf::from).collect();

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
@@ -30,10 +29,6 @@ use crate::supervisor::Notifier;
 
 /// Opens a backend, given the settings.
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn ProxyBackend>, Failure>> + Send + 'a>>;
-
-/// How long a drain on exit lasts where `--worker-shutdown-timeout` does not say: what is usually left of the time that a
-/// container runtime gives (30 s in Kubernetes).
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// Runs the controller with the backend that `open` opens, until SIGTERM or SIGINT. Its own ports are bound first, the backend is
 /// opened next (both: exit code 2), then the source is contacted (exit code 1); only then is anything changed. Where the prefix has a
@@ -84,7 +79,7 @@ pub async fn controller(
 
 async fn end_proxy(settings: &Settings, backend: &dyn ProxyBackend) -> Result<(), Failure> {
     if stop_proxy(settings.stop_proxy_on_exit) {
-        let drain = settings.nginx.worker_shutdown_timeout.unwrap_or(DRAIN);
+        let drain = shutdown::drain(settings);
         tracing::info!("stopping the proxy: no new connections, those that exist may go on for {drain:?}");
         backend.stop(drain).await.map_err(Failure::usage)?;
     } else {

@@ -6,11 +6,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Failure;
-use crate::settings::StopProxy;
+use crate::settings::{Settings, StopProxy};
 
 /// A signal that follows another within this time is the same wish: `timeout`, shells and supervisors signal a process and then
 /// its whole group, so that it gets both.
 const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// How long a drain on exit lasts where `--worker-shutdown-timeout` does not say: what is usually left of the time that a
+/// container runtime gives (30 s in Kubernetes).
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// SIGTERM and SIGINT cancel `stop`; a second one, later than [`SAME_WISH`], ends LBEX at once. SIGHUP does nothing but say so: there is nothing to read again.
 pub(super) fn on_signals(stop: &CancellationToken) -> Result<(), Failure> {
@@ -53,4 +57,9 @@ pub(super) fn stop_proxy(setting: StopProxy) -> bool {
         StopProxy::No => false,
         StopProxy::Auto => std::process::id() == 1,
     }
+}
+
+/// How long connections may go on when the proxy is stopped.
+pub(super) fn drain(settings: &Settings) -> Duration {
+    settings.nginx.worker_shutdown_timeout.unwrap_or(DRAIN)
 }

@@ -12,7 +12,7 @@ use lbex_core::selector::ByName;
 use lbex_core::settings::{PlanSettings, PortRanges, Reserved};
 
 #[cfg(feature = "backend-nginx")]
-use lbex_backend_nginx::{EndpointUpdates, binary::NginxChoice};
+use lbex_backend_nginx::{EndpointUpdates, binary::NginxChoice, process::Starter};
 
 use super::addresses;
 use super::error::{SettingError, SettingErrors};
@@ -264,6 +264,8 @@ impl Reader<'_> {
             #[cfg(feature = "backend-nginx")]
             choice: self.nginx_choice(),
             prefix: prefix.unwrap_or_default(),
+            #[cfg(feature = "backend-nginx")]
+            starter: self.one("start-nginx", word(&[("self", Starter::Own), ("service", Starter::Service)])),
             worker_shutdown_timeout: self.one("worker-shutdown-timeout", timeout),
             #[cfg(feature = "backend-nginx")]
             endpoint_updates: self.one(

@@ -160,6 +160,9 @@ pub struct NginxSettings {
     /// `--nginx-prefix`: absolute, and plain enough to be written into a configuration as it is (no spaces, quotes, ...).
     /// Default `/var/lib/lbex` as root, else `$XDG_STATE_HOME/lbex`, else `~/.local/state/lbex`.
     pub prefix: PathBuf,
+    /// `--start-nginx`. Default: LBEX does.
+    #[cfg(feature = "backend-nginx")]
+    pub starter: lbex_backend_nginx::process::Starter,
     /// `--worker-shutdown-timeout`; `None`: off, the default.
     pub worker_shutdown_timeout: Option<Duration>,
     /// `--endpoint-updates`. Default auto.

@@ -224,6 +224,17 @@ pub static SETTINGS: &[Setting] = &[
         ..BASE
     },
     Setting {
+        name: "start-nginx",
+        kind: Kind::Choice(&["self", "service"]),
+        value_name: "BY",
+        default: Some("self"),
+        group: Group::Proxy,
+        help: "Who starts NGINX. self: LBEX. service: `lbex proxy`, which runs with the same --nginx-prefix as a service of its own; LBEX \
+               never does, so that a supervisor that ends one of the two does not end the other",
+        allowed: "self or service",
+        ..BASE
+    },
+    Setting {
         name: "connect-timeout",
         default: Some("3s"),
         help: "How long a connection to an endpoint may take. A Service may say otherwise by annotation",

@@ -67,6 +67,7 @@ fn defaults() {
         settings.nginx,
         NginxSettings {
             choice: NginxChoice::Auto,
+            starter: lbex_backend_nginx::process::Starter::Own,
             prefix: "/var/lib/lbex".into(),
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::Auto
@@ -205,6 +206,7 @@ fn proxy_settings() {
         settings.nginx,
         NginxSettings {
             choice: NginxChoice::Path("/opt/nginx/sbin/nginx".into()),
+            starter: lbex_backend_nginx::process::Starter::Own,
             prefix: "/srv/lbex".into(),
             worker_shutdown_timeout: Some(Duration::from_secs(90)),
             endpoint_updates: EndpointUpdates::Reload,

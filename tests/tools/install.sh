@@ -3,7 +3,8 @@
 #   - from Debian: etcd, NGINX with its stream module, iproute2, shellcheck (as root; no service is started);
 #   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok, helm and kubeconform;
 #   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
-# With the argument stock-nginx it does the last of these alone.
+# With the argument stock-nginx it does the last of these alone. With the argument packaging it installs what builds and tries what is
+# released instead, from Debian: podman, runc, buildah, mmdebstrap and others, and makes a Debian that boots systemd in a container.
 # Safe to run again (what is there is kept) and twice at the same time (the second waits).
 #
 # Environment:
@@ -60,11 +61,41 @@ nginx_modules() {
 }
 
 missing_packages() {
+    if [ "$what" = packaging ]; then
+        missing_for_packaging
+        return
+    fi
     find_program etcd >/dev/null || echo etcd-server
     find_program nginx >/dev/null || echo nginx
     nginx_has_stream || echo libnginx-mod-stream
     find_program ip >/dev/null || echo iproute2
     find_program shellcheck >/dev/null || echo shellcheck
+}
+
+missing_for_packaging() {
+    find_program podman >/dev/null || echo podman
+    find_program runc >/dev/null || echo runc
+    find_program buildah >/dev/null || echo buildah
+    find_program mmdebstrap >/dev/null || echo mmdebstrap
+    find_program setcap >/dev/null || echo libcap2-bin
+    find_program readelf >/dev/null || echo binutils
+    find_program qemu-aarch64-static >/dev/null || echo qemu-user-static
+    find_program minisign >/dev/null || echo minisign
+    python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+}
+
+# A Debian that systemd boots: made once, by Debian's own package manager.
+build_debian() {
+    local archive=$cache/debian-bookworm.tar started=$SECONDS
+    if [ -e "$archive" ]; then
+        say "Debian for containers: $archive"
+        return
+    fi
+    say "Debian for containers: making it with mmdebstrap (half a minute or more, once)"
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl --format=tar bookworm "$archive.new" 9>&- ||
+        die "mmdebstrap failed, its messages are above"
+    mv -f "$archive.new" "$archive"
+    say "Debian for containers: made in $((SECONDS - started)) s, $archive"
 }
 
 # Packages must not start their services: while they are being installed, the policy forbids it.
@@ -232,9 +263,10 @@ build_stock_nginx() {
     say "NGINX $version without LBEX's changes: built in $((SECONDS - started)) s, $target/nginx"
 }
 
-case ${1:-all} in
-all | stock-nginx) ;;
-*) die "unknown argument $1: there is none, or stock-nginx" ;;
+what=${1:-all}
+case $what in
+all | stock-nginx | packaging) ;;
+*) die "unknown argument $what: there is none, stock-nginx or packaging" ;;
 esac
 mkdir -p "$bin"
 exec 9>"$cache/install.lock"
@@ -242,9 +274,16 @@ if ! flock --nonblock 9; then
     say "another run of this script is at work, waiting for it"
     flock 9
 fi
-if [ "${1:-all}" = all ]; then
+case $what in
+all)
     install_packages
     build_all
-fi
-build_stock_nginx
+    build_stock_nginx
+    ;;
+stock-nginx) build_stock_nginx ;;
+packaging)
+    install_packages
+    build_debian
+    ;;
+esac
 say "done"

@@ -20,7 +20,7 @@ use crate::check::{CheckError, Checker};
 use crate::files::ConfigFiles;
 use crate::limits::{Demand, Host, limits, wanted_files};
 use crate::prefix::{Layout, Prefix, PrefixError};
-use crate::process::{Nginx, proc};
+use crate::process::{Nginx, Starter, proc};
 use crate::push::{SocketKeeper, usual_address};
 use crate::render::{
     Dialect, Form, MainFile, MainInput, Part, RenderError, Room, ServiceFileName, Templates, Write, render_service_as,
@@ -39,6 +39,8 @@ pub struct NginxOptions {
     pub worker_shutdown_timeout: Option<Duration>,
     /// `--endpoint-updates`. Default [`EndpointUpdates::Auto`].
     pub endpoint_updates: EndpointUpdates,
+    /// `--start-nginx`. Default [`Starter::Own`].
+    pub starter: Starter,
     /// Who keeps the sockets on which NGINX asks for endpoints while LBEX is away. Default `None`: nobody.
     pub socket_keeper: Option<Arc<dyn SocketKeeper>>,
 }
@@ -141,7 +143,7 @@ impl NginxBackend {
         };
         Ok(Self {
             checker: Checker::new(binary.clone(), &layout)?,
-            nginx: Nginx::new(layout.clone()),
+            nginx: Nginx::new(layout.clone()).started_by(options.starter),
             files: ConfigFiles::new(layout),
             pusher,
             plus,

@@ -37,6 +37,7 @@ impl Bench {
             prefix: prefix.clone(),
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            starter: lbex_backend_nginx::process::Starter::Own,
             socket_keeper: None,
         };
         let backend = NginxBackend::open(options).await.expect("opened");

@@ -100,6 +100,11 @@ impl Layout {
         self.root.join("run/known")
     }
 
+    /// `run/starter.sock`, on which `lbex proxy` is asked to start NGINX.
+    pub fn starter_socket(&self) -> PathBuf {
+        self.root.join("run/starter.sock")
+    }
+
     /// `run/questions`: what NGINX has asked an LBEX that ended.
     pub fn questions(&self) -> PathBuf {
         self.root.join("run/questions")
@@ -159,14 +164,9 @@ impl Prefix {
     /// can write to, since they could make NGINX load what they like; one that cannot be written; one that
     /// another LBEX holds (the error names that process).
     pub fn open(path: &Path) -> Result<Self, PrefixError> {
-        checks::path_is_usable(path)?;
-        let layout = Layout::new(checks::create_root(path)?);
-        checks::make_safe(layout.root(), 0o711)?;
+        let layout = root(path)?;
         let lock = lock::Lock::take(&layout.lock_file())?;
-        for (folder, mode) in layout.folders() {
-            checks::create_folder(&folder)?;
-            checks::make_safe(&folder, mode)?;
-        }
+        folders(&layout)?;
         let warnings = checks::dangers_above(layout.root());
         Ok(Self { layout, warnings, lock: Mutex::new(lock) })
     }
@@ -194,6 +194,14 @@ impl Prefix {
         Ok(removed)
     }
 
+    /// Creates what is missing of the prefix and checks it as [`open`](Self::open) does, for somebody who leaves the lock to the LBEX
+    /// beside it.
+    pub fn prepare(path: &Path) -> Result<Layout, PrefixError> {
+        let layout = root(path)?;
+        folders(&layout)?;
+        Ok(layout)
+    }
+
     /// The paths inside.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -203,6 +211,21 @@ impl Prefix {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+fn root(path: &Path) -> Result<Layout, PrefixError> {
+    checks::path_is_usable(path)?;
+    let layout = Layout::new(checks::create_root(path)?);
+    checks::make_safe(layout.root(), 0o711)?;
+    Ok(layout)
+}
+
+fn folders(layout: &Layout) -> Result<(), PrefixError> {
+    for (folder, mode) in layout.folders() {
+        checks::create_folder(&folder)?;
+        checks::make_safe(&folder, mode)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

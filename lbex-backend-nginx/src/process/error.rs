@@ -36,6 +36,20 @@ pub enum ProcessError {
         /// What it said.
         lines: Vec<LogLine>,
     },
+    /// A service is to start NGINX, and none answers.
+    #[error("NGINX is to be started by `lbex proxy`, as --start-nginx=service says, and that does not answer on {}: {source}", path.display())]
+    NoStarter {
+        /// The service's socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another service starts the NGINX of this prefix.
+    #[error("another `lbex proxy` has this prefix: it answers on {}", path.display())]
+    StarterRuns {
+        /// Its socket.
+        path: PathBuf,
+    },
     /// NGINX refused a new configuration and goes on with the one it had.
     #[error("NGINX refused the new configuration and keeps the one it had: {}", joined(.lines))]
     Refused {

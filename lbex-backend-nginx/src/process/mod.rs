@@ -10,6 +10,7 @@ mod held;
 mod nofile;
 pub(crate) mod proc;
 mod start;
+mod starter;
 mod stop;
 mod upgrade;
 
@@ -23,6 +24,7 @@ pub use error::ProcessError;
 pub use error_log::{ErrorLog, Level, LogLine, LogPosition};
 pub use nofile::{FileLimit, raise_file_limit, raise_file_limit_of};
 pub use proc::ProcessId;
+pub use starter::{Starter, StarterService};
 pub use stop::Stopped;
 
 use crate::binary::NginxBinary;
@@ -134,13 +136,20 @@ pub struct Started {
 pub struct Nginx {
     layout: Layout,
     log: ErrorLog,
+    starter: Starter,
 }
 
 impl Nginx {
-    /// The NGINX of this prefix, running or not.
+    /// The NGINX of this prefix, running or not. [`start`](Self::start) starts it as a daemon of this process's making.
     pub fn new(layout: Layout) -> Self {
         let log = ErrorLog::new(&layout);
-        Self { layout, log }
+        Self { layout, log, starter: Starter::Own }
+    }
+
+    /// Says who [starts](Self::start) it.
+    #[must_use]
+    pub fn started_by(self, starter: Starter) -> Self {
+        Self { starter, ..self }
     }
 
     /// The paths of its prefix.

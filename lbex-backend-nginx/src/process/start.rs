@@ -2,16 +2,19 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::cleanup::POLL;
+use super::starter::{Starter, ask};
 use super::{LogLine, LogPosition, Master, Nginx, ProcessError, StartOptions, Started, proc, raise_file_limit};
 use crate::binary::NginxBinary;
 use crate::confirm::{Awaited, await_generation};
+use crate::prefix::Layout;
 
 /// What NGINX gets of LBEX's environment, which may hold secrets: what the C library looks at.
 const ENVIRONMENT: &[&str] = &["PATH", "TZ", "LD_LIBRARY_PATH"];
@@ -32,12 +35,14 @@ impl Nginx {
         let open_files = raise_file_limit(options.open_files);
         self.point_launcher_to(&binary.path)?;
         let since = self.log.position();
-        let (status, output) = self.run(binary, deadline).await?;
-        if !status.success() {
-            return Err(ProcessError::StartFailed {
-                status: status.to_string(),
-                lines: said(&output, || self.said(since)),
-            });
+        let error_log_flag = binary.capabilities.error_log_flag;
+        let launched = match self.starter {
+            Starter::Own => launch(&self.layout, error_log_flag, deadline).await?,
+            Starter::Service => ask(&self.layout, error_log_flag, options.open_files, deadline).await?,
+        };
+        if !launched.success {
+            let lines = said(&launched.output, || self.said(since));
+            return Err(ProcessError::StartFailed { status: launched.status, lines });
         }
         let master = self.await_master(since, deadline, options).await?;
         let awaited = Awaited {
@@ -76,46 +81,6 @@ impl Nginx {
         std::fs::rename(&temporary, &launcher).map_err(failed("replace"))
     }
 
-    /// Runs the launcher until it has become a daemon, or failed; answers what it printed too.
-    ///
-    /// NGINX daemonizes by itself: it starts a session of its own, and the process started here ends. All
-    /// sockets are bound by then. A process group of its own keeps a Ctrl-C meant for LBEX away from it.
-    async fn run(&self, binary: &NginxBinary, deadline: Instant) -> Result<(ExitStatus, String), ProcessError> {
-        let launcher = self.layout.launcher();
-        let failed = |source| ProcessError::Io { verb: "run", path: binary.path.clone(), source };
-        let mut command = Command::new(&launcher);
-        command.arg("-p").arg(self.layout.root()).args(["-c", "conf/nginx.conf"]);
-        if binary.capabilities.error_log_flag {
-            command.args(["-e", "logs/error.log"]);
-        }
-        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.current_dir(self.layout.root()).process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(failed)?;
-        let reader = child.stderr.take().map(|stderr| {
-            tokio::spawn(async move {
-                let mut text = Vec::new();
-                let read = stderr.take(MOST_OUTPUT).read_to_end(&mut text).await;
-                read.map(|_| String::from_utf8_lossy(&text).into_owned())
-            })
-        });
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let status = tokio::time::timeout(remaining, child.wait()).await.map_err(|_| ProcessError::StartFailed {
-            status: format!("not ready after {remaining:?}, ended"),
-            lines: Vec::new(),
-        })?;
-        let status = status.map_err(failed)?;
-        // The daemon gives its copy of the pipe up as soon as its log is open: the end is near.
-        let output = match reader {
-            Some(reader) => match tokio::time::timeout(Duration::from_millis(500), reader).await {
-                Ok(Ok(Ok(text))) => text,
-                _ => String::new(),
-            },
-            None => String::new(),
-        };
-        Ok((status, output))
-    }
-
     async fn await_master(
         &self,
         since: LogPosition,
@@ -151,6 +116,60 @@ impl Nginx {
         let layout = self.layout.clone();
         proc::blocking(move || proc::nginx_processes(&layout)).await
     }
+}
+
+/// What became of a start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Launched {
+    /// NGINX has become a daemon.
+    pub(super) success: bool,
+    /// How the process that was started ended.
+    pub(super) status: String,
+    /// What it printed.
+    pub(super) output: String,
+}
+
+/// Runs the launcher until it has become a daemon, or failed; answers what it printed too.
+///
+/// NGINX daemonizes by itself: it starts a session of its own, and the process started here ends. All
+/// sockets are bound by then. A process group of its own keeps a Ctrl-C meant for LBEX away from it.
+pub(super) async fn launch(layout: &Layout, error_log_flag: bool, deadline: Instant) -> Result<Launched, ProcessError> {
+    let launcher = layout.launcher();
+    let mut command = Command::new(&launcher);
+    command.arg("-p").arg(layout.root()).args(["-c", "conf/nginx.conf"]);
+    if error_log_flag {
+        command.args(["-e", "logs/error.log"]);
+    }
+    command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.current_dir(layout.root()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let failed = |source| {
+        let path = std::fs::read_link(&launcher).unwrap_or_else(|_| launcher.clone());
+        ProcessError::Io { verb: "run", path, source }
+    };
+    let mut child = command.spawn().map_err(failed)?;
+    let reader = child.stderr.take().map(|stderr| {
+        tokio::spawn(async move {
+            let mut text = Vec::new();
+            let read = stderr.take(MOST_OUTPUT).read_to_end(&mut text).await;
+            read.map(|_| String::from_utf8_lossy(&text).into_owned())
+        })
+    });
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    let Ok(status) = tokio::time::timeout(remaining, child.wait()).await else {
+        let status = format!("not ready after {remaining:?}, ended");
+        return Ok(Launched { success: false, status, output: String::new() });
+    };
+    let status = status.map_err(failed)?;
+    // The daemon gives its copy of the pipe up as soon as its log is open: the end is near.
+    let output = match reader {
+        Some(reader) => match tokio::time::timeout(Duration::from_millis(500), reader).await {
+            Ok(Ok(Ok(text))) => text,
+            _ => String::new(),
+        },
+        None => String::new(),
+    };
+    Ok(Launched { success: status.success(), status: status.to_string(), output })
 }
 
 /// What is to be reported of a failed start: the grave lines of its output, else of the log, else its last line.

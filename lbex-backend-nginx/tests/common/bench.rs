@@ -94,6 +94,7 @@ pub(crate) async fn open(choice: &NginxChoice, prefix: &Path) -> NginxBackend {
         prefix: prefix.to_owned(),
         worker_shutdown_timeout: None,
         endpoint_updates: EndpointUpdates::default(),
+        starter: lbex_backend_nginx::process::Starter::Own,
         socket_keeper: None,
     };
     NginxBackend::open(options).await.expect("opened")

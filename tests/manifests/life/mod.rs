@@ -5,5 +5,6 @@ mod files;
 mod killed;
 mod neighbours;
 mod observed;
+mod proxy;
 mod reboot;
 mod users;

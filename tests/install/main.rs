@@ -1,0 +1,10 @@
+//! What is released, installed where it is to run: the static program in an empty root, the package in a real systemd, the image by a
+//! real container runtime. `make test-install` builds the static program and says where it is (`LBEX_STATIC`).
+//!
+//! Needs root, and from Debian: podman, runc, buildah, mmdebstrap (`tests/tools/install.sh packaging`).
+
+mod empty_root;
+mod host;
+mod image;
+mod podman;
+mod support;
