@@ -27,5 +27,6 @@ pub fn capabilities(elsewhere: bool) -> Capabilities {
         dns_servers: !elsewhere,
         live_servers: true,
         drains: true,
+        ..Capabilities::default()
     }
 }

@@ -12,6 +12,7 @@ use lbex_backend_nginx::binary::{Origin, find};
 use lbex_backend_nginx::check::Checker;
 use lbex_backend_nginx::limits::{Demand, Host, limits};
 use lbex_backend_nginx::prefix::Prefix;
+use lbex_backend_nginx::process::Starter;
 use lbex_backend_nginx::push::ServerGroup;
 use lbex_backend_nginx::render::{
     Dialect, Form, MainFile, MainInput, Part, PushDialect, ServiceFileName, Templates, Write, render_service,
@@ -225,6 +226,7 @@ async fn an_nginx_that_is_not_plus_is_refused() {
             prefix: folder.path().join("p"),
             worker_shutdown_timeout: None,
             endpoint_updates: EndpointUpdates::default(),
+            starter: Starter::Own,
             socket_keeper: None,
         };
         let error = NginxBackend::open_plus(options).await.expect_err("refused").to_string();

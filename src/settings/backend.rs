@@ -18,7 +18,9 @@ impl Reader<'_> {
             "nginx" if cfg!(feature = "backend-nginx") => BackendSettings::Nginx,
             #[cfg(feature = "backend-nginx-plus")]
             "nginx-plus" => BackendSettings::NginxPlus(self.plus()),
-            "nginx" | "nginx-plus" => self.without(&value, "this build of LBEX is without it"),
+            #[cfg(not(feature = "backend-nginx-plus"))]
+            "nginx-plus" => self.without(&value, "this build of LBEX is without it"),
+            "nginx" => self.without(&value, "this build of LBEX is without it"),
             text => match library(text) {
                 Some(library) if cfg!(feature = "plugins") => self.plugin(library),
                 Some(_) => self.without(&value, "this build of LBEX loads no plugins"),

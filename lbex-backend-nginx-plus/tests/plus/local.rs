@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lbex_backend_nginx::binary::NginxChoice;
+use lbex_backend_nginx::process::Starter;
 use lbex_backend_nginx::{EndpointUpdates, NginxOptions};
 use lbex_backend_nginx_plus::LocalBackend;
 use lbex_backend_nginx_plus::api::{AccessFiles, ApiUrl, Client, NewServer, Server};
@@ -23,6 +24,7 @@ async fn open(prefix: &Path) -> Result<LocalBackend> {
         prefix: prefix.to_owned(),
         worker_shutdown_timeout: None,
         endpoint_updates: EndpointUpdates::Auto,
+        starter: Starter::Own,
         socket_keeper: None,
     };
     LocalBackend::open(options, PACE).await.context("no backend")

@@ -149,7 +149,7 @@ impl Inner {
             known.forget();
         }
         let detail = format!("{}: {}", self.info.name, text(detail.as_bytes()));
-        Observed { healthy, detail, in_step, serving: revision, draining, draining_connections, push: None }
+        Observed { healthy, detail, in_step, serving: revision, draining, draining_connections, push: None, apis: Vec::new() }
     }
 
     pub(super) async fn stop(&self, drain: Duration) -> Result<(), BackendError> {

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn timestamps_are_dates() {
-        let at = |seconds, millis| UNIX_EPOCH + std::time::Duration::new(seconds, millis * 1_000_000);
+        let at = |seconds: u64, millis: u32| UNIX_EPOCH + std::time::Duration::new(seconds, millis * 1_000_000);
         assert_eq!(timestamp(at(0, 0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(timestamp(at(951_782_400, 5)), "2000-02-29T00:00:00.005Z");
         assert_eq!(timestamp(at(1_709_251_199, 999)), "2024-02-29T23:59:59.999Z");
