@@ -103,8 +103,8 @@ impl Windows {
     /// Whether one of this kind is there, or was not longer ago than that.
     pub(crate) fn was_there(&self, on: On, ago: Duration) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        all.iter().any(|window| window.on == on && window.touches(now - ago, now))
+        let lately = |window: &Window| window.to.is_none_or(|end| end.elapsed() < ago);
+        all.iter().any(|window| window.on == on && lately(window))
     }
 
     /// Whether a fault explains what a client saw.

@@ -101,6 +101,7 @@ impl MainFile {
     }
 
     /// The same on another UNIX socket, with a generation of its own.
+    #[must_use]
     pub fn on_socket(&self, from: &Path, to: &Path) -> Self {
         let text =
             self.text.replacen(&format!("return \"{}\"", self.generation), &format!("return \"{PLACEHOLDER}\""), 1);
@@ -138,4 +139,21 @@ impl MainFile {
 /// KiB as NGINX writes sizes.
 fn size(kib: u64) -> String {
     if kib.is_multiple_of(1024) { format!("{}m", kib / 1024) } else { format!("{kib}k") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_another_socket_everything_else_is_the_same() {
+        let (here, there) = (Path::new("/p/run/generation.sock"), Path::new("/p/run/generation-2.sock"));
+        let main =
+            MainFile::named("listen unix:/p/run/generation.sock;\nreturn \"GENERATION\";\ninclude ../services/a;\n");
+        let other = main.on_socket(here, there);
+        assert_ne!(other.generation, main.generation);
+        assert_eq!(MainFile::generation_in(&other.text), Some(other.generation.as_str()));
+        assert!(other.text.starts_with("listen unix:/p/run/generation-2.sock;\n"), "{}", other.text);
+        assert_eq!(other.on_socket(there, here), main);
+    }
 }
