@@ -64,6 +64,9 @@ impl Reader<'_> {
         if credentials.is_some() && apis.iter().any(ApiUrl::is_plain_http) {
             self.warn("credentials for NGINX Plus go over HTTP without TLS: anybody on the way can read them");
         }
+        if self.given("endpoint-updates").is_some_and(|value| value.text != "auto") {
+            self.warn("--endpoint-updates is not used: NGINX Plus gets changes of endpoints through its API");
+        }
         if apis.is_empty() {
             for name in OWN.iter().filter(|name| **name != "drain-timeout") {
                 if let Some(value) = self.given(name).cloned() {
