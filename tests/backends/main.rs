@@ -3,6 +3,8 @@
 mod nginx;
 #[cfg(feature = "backend-nginx-plus")]
 mod nginx_plus;
+#[cfg(feature = "backend-nginx-plus")]
+mod troubled_api;
 
 /// The LBEX under test.
 fn binary() -> &'static std::path::Path {
