@@ -2,7 +2,9 @@
 
 mod nginx;
 #[cfg(feature = "backend-nginx-plus")]
-mod plus;
+mod nginx_plus;
+#[cfg(feature = "backend-nginx-plus")]
+mod troubled_api;
 
 /// The LBEX under test.
 fn binary() -> &'static std::path::Path {

@@ -80,13 +80,10 @@ async fn least_conn(server: SocketAddr, servers: &[Echo]) -> Result<()> {
         held.push(Conversation::open(server).await?);
     }
     assert_eq!(servers.iter().map(Echo::open_connections).collect::<Vec<_>>(), [2, 2, 2]);
-    held.retain(|connection| connection.name() != "b");
-    eventually("the connections to b have ended", SOON, || async {
-        let open = servers[1].open_connections();
-        ensure!(open == 0, "{open} are open");
-        Ok(())
-    })
-    .await?;
+    let (ended, mut held): (Vec<_>, Vec<_>) = held.into_iter().partition(|connection| connection.name() == "b");
+    for connection in ended {
+        connection.finish(SOON).await?;
+    }
     for _ in 0..2 {
         held.push(Conversation::open(server).await?);
         assert_eq!(held.last().map(Conversation::name), Some("b"));
@@ -99,7 +96,14 @@ async fn least_time(world: &World, server: SocketAddr, put: impl Fn(&str) -> Res
     for method in
         ["first_byte", "last_byte", "connect inflight", "first_byte inflight", "last_byte inflight", "connect"]
     {
+        let before = world.lbex.metric("lbex_desired_generation", &[]).await?;
         put(method)?;
+        eventually("the method is planned", SOON, || async {
+            let now = world.lbex.metric("lbex_desired_generation", &[]).await?;
+            ensure!(now > before, "generation {now:?}, as before");
+            Ok(())
+        })
+        .await?;
         world.wait_applied().await?;
         tcp_ask(server).await?;
     }

@@ -34,6 +34,8 @@ pub(super) struct Config {
     pub(super) upstreams: BTreeMap<String, StreamUpstream>,
     /// Where the API is, and whether it may write there.
     pub(super) api: Vec<(Place, bool)>,
+    /// Where NGINX tells what it serves, and in which words: a stream `server` on a UNIX socket that does nothing but `return`.
+    pub(super) told: Option<(PathBuf, String)>,
     zones: Vec<String>,
     /// `pid`.
     pub(super) pid: PathBuf,
@@ -49,6 +51,7 @@ impl Config {
             files: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             api: Vec::new(),
+            told: None,
             zones: Vec::new(),
             pid: prefix.join("run/nginx.pid"),
         };
@@ -140,6 +143,7 @@ impl Reader<'_> {
             }
             "upstream" => self.upstream(directive),
             "server" => {
+                self.config.told = told(directive).or(self.config.told.take());
                 for zone in directive.all("status_zone") {
                     self.config.zones.push(zone.argument().to_owned());
                 }
@@ -208,6 +212,12 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// The socket and the words of a `server` that says something on a UNIX socket.
+pub(super) fn told(server: &Directive) -> Option<(PathBuf, String)> {
+    let socket = server.all("listen").next()?.argument().strip_prefix("unix:")?;
+    Some((socket.into(), server.all("return").next()?.argument().to_owned()))
 }
 
 /// The path of an included file, which is relative to the main file's folder.

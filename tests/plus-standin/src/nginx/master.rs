@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use async_trait::async_trait;
+use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::command::tell;
 use super::config::Config;
@@ -16,6 +18,7 @@ use super::translate::translate;
 use crate::StandIn;
 use crate::access::Place;
 use crate::api::State;
+use crate::serve::Listener;
 use crate::traffic::{Engine, Traffic};
 
 /// What the master says when it serves.
@@ -76,6 +79,8 @@ struct Master {
     prefix: PathBuf,
     main: PathBuf,
     config: Arc<Mutex<Arc<Config>>>,
+    /// What is said on the socket of [`Config::told`].
+    says: watch::Sender<String>,
     plus: StandIn,
     signals: [(Signal, Told); 5],
 }
@@ -100,7 +105,7 @@ impl Master {
         let config = Config::read(main, prefix).map_err(|complaint| anyhow!("{complaint}"))?;
         let mut state = State { ppid: std::process::id(), ..State::default() };
         config.load(&mut state).context("failed to read a state file")?;
-        let (pid, places) = (config.pid.clone(), config.api.clone());
+        let (pid, places, told) = (config.pid.clone(), config.api.clone(), config.told.clone());
         let config = Arc::new(Mutex::new(Arc::new(config)));
         let mut builder = StandIn::builder().state(state).control();
         for (place, _) in places {
@@ -110,9 +115,14 @@ impl Master {
             };
         }
         let plus = builder.traffic(Translating::new(prefix, config.clone()).await?).start().await?;
+        let (says, said) = watch::channel(String::new());
+        if let Some((socket, words)) = told {
+            says.send_replace(words);
+            tokio::spawn(say(Listener::bind(&Place::Unix(socket)).await?, said));
+        }
         std::fs::write(&pid, format!("{}\n", std::process::id()))
             .with_context(|| format!("failed to write {}", pid.display()))?;
-        Ok(Self { prefix: prefix.to_owned(), main: main.to_owned(), config, plus, signals })
+        Ok(Self { prefix: prefix.to_owned(), main: main.to_owned(), config, says, plus, signals })
     }
 
     async fn obey(mut self) -> Result<()> {
@@ -152,11 +162,15 @@ impl Master {
         let mut after = before.clone();
         new.load(&mut after).context("failed to read a state file")?;
         after.reloaded();
+        let words = new.told.as_ref().map(|(_, words)| words.clone());
         let old = self.put(Arc::new(new));
         let result = self.plus.change(|state| *state = after).await;
-        if result.is_err() {
-            self.put(old);
-            self.plus.change(|state| *state = before).await?;
+        match &result {
+            Ok(()) => drop(self.says.send_replace(words.unwrap_or_default())),
+            Err(_) => {
+                self.put(old);
+                self.plus.change(|state| *state = before).await?;
+            }
         }
         result
     }
@@ -176,9 +190,24 @@ impl Master {
     }
 
     fn end(self) -> Result<()> {
-        let pid = self.config.lock().unwrap_or_else(PoisonError::into_inner).pid.clone();
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         drop(self.plus);
-        std::fs::remove_file(&pid).with_context(|| format!("failed to remove {}", pid.display()))
+        if let Some((socket, _)) = &config.told {
+            std::fs::remove_file(socket).with_context(|| format!("failed to remove {}", socket.display()))?;
+        }
+        std::fs::remove_file(&config.pid).with_context(|| format!("failed to remove {}", config.pid.display()))
+    }
+}
+
+/// Tells everyone who comes what is being served.
+async fn say(listener: Listener, said: watch::Receiver<String>) {
+    let Listener::Unix(listener) = listener else { return };
+    loop {
+        if let Ok((mut stream, _)) = listener.accept().await {
+            let words = said.borrow().clone();
+            // Who went away does not want to know.
+            stream.write_all(words.as_bytes()).await.ok();
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `status_zone`, `slow_start` | left out |
 //! | the room of a zone | never full, in the API |
 //! | `least_time METHOD [inflight]` | its words are checked; then it is `least_conn` |
+//! | a stream `server` on a UNIX socket that does `return` | the stand-in says it itself, once the old workers take nobody any more |
 //! | `SIGHUP` | the configuration is read anew, the open-source NGINX reloaded, upstreams with a `state` keep their servers |
 //! | `SIGUSR2` | not there: an error line |
 //!

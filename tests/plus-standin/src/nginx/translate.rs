@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::conf::Directive;
-use super::config::{Config, File, included};
+use super::config::{Config, File, included, told};
 use crate::api::State;
 use crate::traffic::server_directives;
 
@@ -55,6 +55,8 @@ impl Translator<'_> {
     fn directive(&mut self, directive: &Directive) {
         match directive.name() {
             "http" | "status_zone" => self.replace(directive, ""),
+            // The stand-in says it itself: workers of the open-source NGINX that only finish would say what was before.
+            "server" if told(directive).is_some() => self.replace(directive, ""),
             "pid" => self.replace(directive, self.pid),
             "least_time" => self.replace(directive, "least_conn;"),
             "include" => {

@@ -13,10 +13,11 @@ use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask};
 use lbex_test_harness::nginx::processes_of;
 use lbex_test_harness::ports::free_ports;
-use lbex_test_harness::wait::{SOON, eventually};
+use lbex_test_harness::wait::{SOON, eventually, eventually_is};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
 use crate::client::{exchange, request};
@@ -59,8 +60,10 @@ impl Prefix {
         let main = format!(
             "daemon on;\n{user}error_log logs/error.log warn;\npid run/nginx.pid;\nevents {{\n    worker_connections 512;\n}}\n\
              http {{\n    server {{\n        listen unix:{};\n        location /api/ {{\n            api write=on;\n        }}\n    }}\n}}\n\
-             stream {{\n{includes}}}\n",
-            socket.display()
+             stream {{\n    server {{\n        listen unix:{};\n        return \"{} upstreams\";\n    }}\n{includes}}}\n",
+            socket.display(),
+            self.path("run/generation.sock").display(),
+            upstreams.len()
         );
         Ok(std::fs::write(self.path("conf/nginx.conf"), main)?)
     }
@@ -92,6 +95,14 @@ impl Prefix {
         let answer = exchange(stream, &request(method, &format!("/api/9{path}"), "", body)).await?;
         ensure!(answer.status == status, "{method} {path}: {} {}", answer.status, answer.body);
         answer.json()
+    }
+
+    /// What it says that it serves.
+    async fn says(&self) -> Result<String> {
+        let mut words = String::new();
+        let mut stream = UnixStream::connect(self.path("run/generation.sock")).await?;
+        stream.read_to_string(&mut words).await?;
+        Ok(words)
     }
 
     async fn add(&self, upstream: &str, server: SocketAddr) -> Result<()> {
@@ -160,6 +171,7 @@ async fn it_serves_as_its_api_says_over_reloads_and_restarts() -> Result<()> {
     prefix.configure(&[("web", ports[0])], "")?;
     prefix.start()?;
     let pid = prefix.pid()?;
+    assert_eq!(prefix.says().await?, "1 upstreams");
     assert!(tcp_ask(at(ports[0])).await.is_err(), "there is no server");
     prefix.add("web", a.address()).await?;
     assert_eq!(tcp_ask(at(ports[0])).await?, "a");
@@ -169,7 +181,11 @@ async fn it_serves_as_its_api_says_over_reloads_and_restarts() -> Result<()> {
     // A reload: another upstream comes, the first one keeps its servers.
     prefix.configure(&[("web", ports[0]), ("more", ports[1])], "")?;
     kill(pid, Signal::SIGHUP)?;
-    eventually("the other upstream is there", SOON, || prefix.add("more", b.address())).await?;
+    eventually_is("the new configuration is served", SOON, Some("2 upstreams".to_owned()), || async {
+        prefix.says().await.ok()
+    })
+    .await?;
+    prefix.add("more", b.address()).await?;
     assert_eq!(prefix.call("GET", "/nginx", "", 200).await?["generation"], 2);
     assert_eq!((tcp_ask(at(ports[0])).await?, tcp_ask(at(ports[1])).await?), ("a".to_owned(), "b".to_owned()));
     held.say("still here").await?;
@@ -179,6 +195,7 @@ async fn it_serves_as_its_api_says_over_reloads_and_restarts() -> Result<()> {
     kill(pid, Signal::SIGHUP)?;
     eventually("the log says why", SOON, || async {
         let log = std::fs::read_to_string(prefix.path("logs/error.log"))?;
+        ensure!(prefix.says().await? == "2 upstreams", "it says that it serves something else");
         ensure!(log.contains("[emerg]") && log.contains(&a.port().to_string()), "{log}");
         Ok(())
     })

@@ -1,8 +1,9 @@
-//! `--backend nginx-plus`, by stand-ins: the executable that LBEX takes for NGINX Plus, and the API of one elsewhere.
+//! `--backend nginx-plus`, by stand-ins: the executable that LBEX takes for NGINX Plus, which lets an open-source NGINX carry the
+//! traffic, and the API of one elsewhere.
 
 use anyhow::{Context, Result, ensure};
 use lbex_conformance::{Subject, Ways, conformance};
-use lbex_plus_standin::{Credentials, StandIn, nginx::program};
+use lbex_plus_standin::{Credentials, StandIn};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::Echo;
 use lbex_test_harness::lbex::{Builder, Lbex};
@@ -10,21 +11,26 @@ use lbex_test_harness::manifests::{World, pods, pods_slice};
 use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::{SOON, eventually};
 
-struct Plus;
+struct NginxPlus;
 
-impl Subject for Plus {
+impl Subject for NginxPlus {
     fn lbex(&self) -> Result<Builder> {
-        let nginx = format!("--nginx={}", program()?.display());
-        Ok(Lbex::builder(super::binary()).args(["--backend=nginx-plus", &nginx]))
+        let program = lbex_plus_standin::nginx::program()?;
+        let flags = ["--backend=nginx-plus".to_owned(), format!("--nginx={}", program.display())];
+        Ok(Lbex::builder(super::binary()).args(flags))
     }
 
     fn ways(&self) -> Ways {
-        // What finishes its connections is the stand-in's own NGINX, which LBEX does not see.
+        // The stand-in's open-source NGINX is reloaded where LBEX cannot see it.
         Ways { listeners_by_reload: true, endpoints_by_reload: false, old_workers_drain: false }
+    }
+
+    fn serving(&self, lbex: &Lbex) -> Vec<u32> {
+        lbex.nginx_pid().into_iter().collect()
     }
 }
 
-conformance!(conformance, Plus);
+conformance!(standin, NginxPlus);
 
 #[tokio::test]
 async fn an_nginx_that_is_not_plus_is_refused_with_advice() -> Result<()> {
