@@ -41,16 +41,24 @@ find_account() {
         '--format=value[separator=" "](email,description)' --project="$project")
 }
 
-# The cluster is the one that gce-up.sh noted at the account.
-forbid() {
-    local email description found
-    read -r email description <<<"$account_found"
-    [ -n "$email" ] || return 0
-    if [[ $description =~ ^cluster=([-a-z0-9]+)\ location=([-a-z0-9]+)$ ]]; then
-        cluster_name=${BASH_REMATCH[1]} cluster_zone=${BASH_REMATCH[2]}
+# gce-up.sh has noted at the account which cluster it is for, and where the machines are.
+read_account() {
+    local description=${account_found#* } made_in
+    [ -n "$account_found" ] || return 0
+    if [[ $description =~ ^cluster=([-a-z0-9]+)\ location=([-a-z0-9]+)\ region=([-a-z0-9]+)$ ]]; then
+        cluster_name=${BASH_REMATCH[1]} cluster_zone=${BASH_REMATCH[2]} made_in=${BASH_REMATCH[3]}
+        [ "$made_in" = "$region" ] || die "$name is in region $made_in: give --region $made_in. Nothing was removed"
     elif [ -z "$cluster_name" ]; then
-        die "the account $email does not say any more which cluster it is for: give --cluster-name and --cluster-zone"
+        die "the account $account_email does not say any more which cluster it is for: give --cluster-name and --cluster-zone." \
+            "Nothing was removed"
     fi
+    need_programs kubectl gke-gcloud-auth-plugin
+}
+
+# Takes what the machines were allowed in the cluster away.
+forbid() {
+    local found
+    [ -n "$account_found" ] || return 0
     found=$(names_of "$(exactly name "$cluster_name")" container clusters list "--location=$cluster_zone")
     if [ -z "$found" ]; then
         say "cluster $cluster_name is gone, and with it what the machines were allowed there"
@@ -96,7 +104,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 find_account
-[ -z "$account_found" ] || need_programs kubectl gke-gcloud-auth-plugin
+read_account
 find "$group" "${groups[@]}"
 remove "$found" "--region=$region" compute instance-groups managed delete
 forbid

@@ -137,17 +137,17 @@ END
 
 # --- Steps ------------------------------------------------------------------------------------------
 
-# The account's description is where gce-down.sh finds the cluster.
+# The account's description is where gce-down.sh finds cluster and region.
 make_account() {
     local found
-    local description="cluster=$cluster_name location=$cluster_zone"
+    local description="cluster=$cluster_name location=$cluster_zone region=$region"
     found=$(look gcloud iam service-accounts list "--filter=$(exactly email "$account_email")" '--format=value(description)' \
         --project="$project")
     if [ "$found" = "$description" ]; then
         return
     elif [ -n "$found" ]; then
-        die "$name balances the cluster with $found already; it can be removed first: $(quoted "$here/gce-down.sh" \
-            --name "$name" --region "$region" --project "$project")"
+        die "there is $name already, for $found, which cannot be changed. Choose another name, or remove it first: $(quoted \
+            "$here/gce-down.sh" --name "$name" --region "${found##*region=}" --project "$project")"
     fi
     change gcloud iam service-accounts create "$account" "--display-name=LBEX $name" "--description=$description" \
         --project="$project"

@@ -1,4 +1,4 @@
-//! Every call that can fail does, once: before it has done anything, or after (its answer was lost).
+//! Every call that can fail does, once, and what is left is gone on from, or removed.
 
 use anyhow::{Context, Result, ensure};
 
@@ -37,17 +37,16 @@ fn each_change(
 ) -> Result<()> {
     let (changes, _) = counted(&run, &before.copy()?)?;
     ensure!(changes >= 10, "only {changes} changes");
-    for number in 1..=changes {
-        for moment in ["before", "after"] {
-            let failure = format!("change {number} failed, {moment} it was made");
-            let project = before.copy()?;
-            project.fail(&format!("{number} {moment}"))?;
-            let failed = run(&project)?.failed(1).context(failure.clone())?;
-            project.fail("")?;
-            let done = project.take_changes()?;
-            ensure!(done.len() == number, "{failure}, and it went on: {done:#?}");
-            then(&project, &failed).context(failure)?;
-        }
+    // What failed after it was made leaves the same as the next one that fails before: only the last has no next.
+    for (number, moment) in (1..=changes).map(|number| (number, "before")).chain([(changes, "after")]) {
+        let failure = format!("change {number} failed, {moment} it was made");
+        let project = before.copy()?;
+        project.fail(&format!("{number} {moment}"))?;
+        let failed = run(&project)?.failed(1).context(failure.clone())?;
+        project.fail("")?;
+        let done = project.take_changes()?;
+        ensure!(done.len() == number, "{failure}, and it went on: {done:#?}");
+        then(&project, &failed).context(failure)?;
     }
     Ok(())
 }

@@ -171,6 +171,10 @@ fn what_cannot_be_changed_is_told_and_left() -> Result<()> {
     project.add("clusters", "another", "--endpoint=203.0.113.6\n--ca=Q0E=\n")?;
     let run = project.up(&["--cluster-name=another"])?.failed(1)?;
     assert!(run.stderr.contains("cluster=my-k8s-cluster") && run.stderr.contains("gce-down.sh"), "{}", run.stderr);
+    let run = project.up(&["--region=europe-west4"])?.failed(1)?;
+    assert!(run.stderr.contains("region=us-central1") && run.stderr.contains("gce-down.sh"), "{}", run.stderr);
+    let run = project.run("gce-down.sh", "-n mylbex -i k8s-work -r europe-west4".split(' '))?.failed(1)?;
+    assert!(run.stderr.contains("mylbex is in region us-central1: give --region us-central1"), "{}", run.stderr);
     assert_eq!(project.take_changes()?, Vec::<String>::new());
     std::fs::remove_file(project.folder.join("state/clusters/another"))?;
     assert_eq!(project.state()?, state);
@@ -179,6 +183,20 @@ fn what_cannot_be_changed_is_told_and_left() -> Result<()> {
     std::fs::remove_dir_all(project.folder.join("state/cluster"))?;
     let run = project.down()?.succeeded()?;
     assert!(run.stdout.contains("cluster my-k8s-cluster is gone"), "{}", run.stdout);
+    assert!(project.state()?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn an_account_that_was_edited_by_hand_needs_the_cluster_named() -> Result<()> {
+    let project = Project::new()?;
+    project.up(&[])?.succeeded()?;
+    project.add("accounts", "lbex-mylbex@k8s-work.iam.gserviceaccount.com", "--description=ours\n")?;
+    project.take_calls()?;
+    let run = project.down()?.failed(1)?;
+    assert!(run.stderr.contains("give --cluster-name and --cluster-zone"), "{}", run.stderr);
+    assert_eq!(project.take_changes()?, Vec::<String>::new());
+    project.run("gce-down.sh", UP.split_ascii_whitespace())?.succeeded()?;
     assert!(project.state()?.is_empty());
     Ok(())
 }

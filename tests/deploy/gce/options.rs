@@ -26,7 +26,7 @@ fn what_is_not_given_is_as_in_the_original() -> Result<()> {
     assert_eq!(of("groups/mylbex-instance-group", "--min-num-replicas")?, "2");
     assert_eq!(of("groups/mylbex-instance-group", "--max-num-replicas")?, "10");
     assert_eq!(of("groups/mylbex-instance-group", "--target-cpu-utilization")?, "0.7");
-    assert_eq!(of("accounts/", "--description")?, "cluster=my-k8s-cluster location=us-central1-a");
+    assert_eq!(of("accounts/", "--description")?, "cluster=my-k8s-cluster location=us-central1-a region=us-central1");
     assert_eq!(of("templates/", "--machine-type")?, "n1-standard-1");
     // This version of LBEX, and the checksum that its release has.
     let release =
