@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use lbex::settings::{Group, SETTINGS, Setting};
+use lbex::settings::{SETTINGS, Setting};
 use lbex_test_harness::Scratch;
 
 const LBEX: &str = env!("CARGO_BIN_EXE_lbex");
@@ -83,9 +83,7 @@ fn settings_file() -> String {
         }
         text.push('\n');
         wrapped(&format!("{}.", setting.help.trim_end_matches('.')), &mut text);
-        if setting.group != Group::NotYet {
-            wrapped(&format!("Allowed: {}.", setting.allowed), &mut text);
-        }
+        wrapped(&format!("Allowed: {}.", setting.allowed), &mut text);
         if let Some(words) = setting.default_words {
             wrapped(&format!("Default: {words}."), &mut text);
         }

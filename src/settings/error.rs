@@ -133,14 +133,6 @@ impl fmt::Display for Aside<'_> {
     }
 }
 
-struct Instead<'a>(&'a str);
-
-impl fmt::Display for Instead<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { f.write_str("; leave it out") } else { write!(f, "; allowed: {}", self.0) }
-    }
-}
-
 /// Everything that is wrong with the settings, so that it can be put right at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct SettingErrors(pub Vec<SettingError>);

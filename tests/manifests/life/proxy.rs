@@ -14,7 +14,7 @@ use lbex_test_harness::process::Process;
 use lbex_test_harness::wait::{SOON, eventually, stays};
 use nix::sys::signal::Signal;
 
-use crate::support::{Manifests, at, binary, pods, pods_slice, servers, serving_pids, tcp_reaches, tcp_refused};
+use crate::support::{Manifests, at, binary, lbex_on, pods, pods_slice, servers, serving_pids, tcp_reaches, tcp_refused};
 
 /// With a niceness of its own, which NGINX has from who started it.
 fn proxy(prefix: &Path, log: &Path) -> Result<Process> {
@@ -51,7 +51,7 @@ async fn nginx_belongs_to_lbex_proxy_and_neither_ends_with_the_other() -> Result
     let manifests = Manifests::new()?;
     manifests.put("objects.json", [&pods("web", ports[0]) as _, &pods_slice("web", &servers) as _])?;
     let flags = ["--start-nginx=service", "--reload-interval=100ms"];
-    let mut lbex = manifests.lbex(Nginx::Embedded).args(flags).prefix(&prefix).start().await?;
+    let mut lbex = lbex_on(&manifests, Nginx::Embedded).args(flags).prefix(&prefix).start().await?;
 
     // Nobody is there to start NGINX.
     lbex.wait_log("does not answer on", SOON).await?;
