@@ -52,7 +52,7 @@ impl Group {
         let own = || self.servers.iter().filter(|server| server.parent.is_none());
         own().all(|server| Patch::to_right(server).is_empty())
             && own().count() == desired.len()
-            && own().all(|server| server.address().is_some_and(|address| desired.contains(&address)))
+            && own().filter_map(Server::address).collect::<BTreeSet<_>>() == *desired
     }
 }
 
