@@ -23,12 +23,11 @@ impl Reader<'_> {
     pub(super) fn backend(&mut self) -> BackendSettings {
         let setting = known("backend");
         let given = self.given("backend").cloned();
-        let name = given.as_ref().map_or("nginx", |value| value.text.as_str());
+        let name = given.as_ref().map_or_else(|| "nginx".to_owned(), |value| value.text.clone());
         #[cfg(feature = "backend-nginx-plus")]
         if name == "nginx-plus" {
             return BackendSettings::NginxPlus(self.plus());
         }
-        let name = name.to_owned();
         match (name.as_str(), given) {
             ("nginx", _) if cfg!(feature = "backend-nginx") => {}
             ("nginx" | "nginx-plus", Some(value)) => {
@@ -86,6 +85,9 @@ impl Reader<'_> {
         let credentials = token.map(Credentials::Bearer).or(password.map(Credentials::Basic));
         if credentials.is_some() && apis.iter().any(ApiUrl::is_plain_http) {
             self.warn("credentials for NGINX Plus go over HTTP without TLS: anybody on the way can read them");
+        }
+        if self.given("endpoint-updates").is_some_and(|value| value.text != "auto") {
+            self.warn("--endpoint-updates is not used: NGINX Plus gets changes of endpoints through its API");
         }
         if apis.is_empty() {
             for name in OWN.iter().filter(|name| **name != "drain-timeout") {

@@ -2,7 +2,7 @@
 
 mod nginx;
 #[cfg(feature = "backend-nginx-plus")]
-mod nginx_plus;
+mod plus;
 #[cfg(feature = "backend-nginx-plus")]
 mod troubled_api;
 

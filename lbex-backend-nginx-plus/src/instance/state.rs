@@ -170,7 +170,9 @@ impl State {
         }
         group.generation = generation;
         group.leaving = false;
-        if group.version > 0 && group.servers == *servers {
+        // Whoever sets again what was refused wants it tried again.
+        let refused = matches!(group.standing, Standing::Refused(_)) && group.settled == group.version;
+        if group.version > 0 && group.servers == *servers && !refused {
             return group.version;
         }
         group.servers = servers.clone();

@@ -5,19 +5,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lbex_backend_nginx::binary::NginxChoice;
+use lbex_backend_nginx::render::MainFile;
 use lbex_backend_nginx::{EndpointUpdates, NginxOptions};
-use lbex_backend_nginx_plus::LocalBackend;
 use lbex_backend_nginx_plus::api::{AccessFiles, ApiUrl, Client, NewServer, Server};
-use lbex_core::backend::{Action, ProxyBackend, ReloadReason};
+use lbex_backend_nginx_plus::{LocalBackend, Pace};
+use lbex_core::backend::{Action, Instead, ProxyBackend, ReloadReason};
+use lbex_plus_standin::api::Code;
 use lbex_plus_standin::nginx::program;
+use lbex_plus_standin::{Control, Fault, Rule};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::{Echo, tcp_ask};
 use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::{SOON, eventually};
 
-use crate::support::{PACE, Wanted, push, upstream};
+use crate::support::{PACE, Wanted, key, push, upstream};
 
 async fn open(prefix: &Path) -> Result<LocalBackend> {
+    open_with(prefix, PACE).await
+}
+
+async fn open_with(prefix: &Path, pace: Pace) -> Result<LocalBackend> {
     let options = NginxOptions {
         choice: NginxChoice::Path(program()?),
         prefix: prefix.to_owned(),
@@ -25,7 +32,7 @@ async fn open(prefix: &Path) -> Result<LocalBackend> {
         endpoint_updates: EndpointUpdates::Auto,
         socket_keeper: None,
     };
-    LocalBackend::open(options, PACE).await.context("no backend")
+    LocalBackend::open(options, pace).await.context("no backend")
 }
 
 /// What answers at a listener.
@@ -124,6 +131,60 @@ async fn another_lbex_adopts_it_and_puts_right_what_changed_meanwhile() -> Resul
     ensure!(report.action == Action::Live && report.reloads.is_empty(), "{report:?}");
     answers(port, "b").await?;
     ensure!(servers(&prefix, &upstream("web", port)).await?.len() == 1);
+    backend.stop(Duration::ZERO).await?;
+    Ok(())
+}
+
+/// Nothing but what a test does changes anything: no look comes in between.
+const QUIET: Pace = Pace { look: Duration::from_secs(60), ..PACE };
+
+#[tokio::test]
+async fn an_upstream_that_nginx_lacks_takes_a_reload() -> Result<()> {
+    let folder = Scratch::for_nginx("plus")?;
+    let prefix = folder.path().join("prefix");
+    let (a, b) = (Echo::new("a").start()?, Echo::new("b").start()?);
+    let port = free_port()?;
+    let mut wanted = Wanted::default();
+    wanted.set("web", port, &[&a.address().to_string()]);
+    let backend = open_with(&prefix, QUIET).await?;
+    wanted.apply_all(&backend).await?;
+    let plus = Control::new(&prefix.join("run/api.sock"));
+    plus.inject(&Rule::new(Fault::Error(Code::UpstreamNotFound)).containing("/servers")).await?;
+    let delta = wanted.set("web", port, &[&b.address().to_string()]);
+    ensure!(backend.push(&delta).taken.await.len() == 1, "it is not taken");
+    let report = backend.apply(&wanted.0, &delta).await?;
+    ensure!(report.reloads == [ReloadReason::Repair] && report.refused.is_empty(), "{report:?}");
+    answers(port, "b").await?;
+    backend.stop(Duration::ZERO).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_zone_that_is_full_takes_a_larger_one_and_what_is_served_goes_on() -> Result<()> {
+    let folder = Scratch::for_nginx("plus")?;
+    let prefix = folder.path().join("prefix");
+    let (a, b) = (Echo::new("a").start()?, Echo::new("b").start()?);
+    let port = free_port()?;
+    let zone = || MainFile::zone_in(&std::fs::read_to_string(prefix.join("conf/nginx.conf")).unwrap_or_default());
+    let mut wanted = Wanted::default();
+    wanted.set("web", port, &[&a.address().to_string()]);
+    let backend = open_with(&prefix, QUIET).await?;
+    wanted.apply_all(&backend).await?;
+    let before = zone().context("no zone")?;
+    let plus = Control::new(&prefix.join("run/api.sock"));
+    plus.inject(&Rule::new(Fault::Error(Code::UpstreamOutOfMemory)).method("POST").always()).await?;
+    let delta = wanted.set("web", port, &[&b.address().to_string()]);
+    ensure!(backend.push(&delta).taken.await.len() == 1, "it is not taken");
+    let report = backend.apply(&wanted.0, &delta).await?;
+    ensure!(report.action == Action::Reloaded && report.reloads == [ReloadReason::Zone; 2], "{report:?}");
+    let refusal = &report.refused[&key("web")][0];
+    ensure!(refusal.code == "UpstreamOutOfMemory" && refusal.instead == Instead::LastGood, "{refusal:?}");
+    ensure!(zone() == Some(4 * before), "{before} {:?}", zone());
+    answers(port, "a").await?;
+    plus.heal().await?;
+    let report = wanted.apply_all(&backend).await?;
+    answers(port, "b").await?;
+    ensure!(report.reloads.is_empty() && zone() == Some(4 * before), "a larger zone stays: {report:?}");
     backend.stop(Duration::ZERO).await?;
     Ok(())
 }
