@@ -5,7 +5,9 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lbex_core::backend::{Action, ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal, ReloadReason};
+use lbex_core::backend::{
+    Action, ApiStanding, ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal, ReloadReason,
+};
 use lbex_core::desired::{Algorithm, Delta, Listener, Servers, ServiceChange, ServiceConfig, Upstream};
 use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
@@ -137,6 +139,31 @@ fn every_reload_is_counted_with_its_reason() {
     }
 }
 
+fn api(url: &str, drift: u64) -> ApiStanding {
+    let servers = BTreeMap::from([("up", 3), ("down", 0)]);
+    ApiStanding { url: url.to_owned(), answers: true, in_step: 2, servers, drift, ..ApiStanding::default() }
+}
+
+#[test]
+fn apis_are_told_apart_and_what_they_count_only_grows() {
+    let metrics = metrics();
+    for drift in [1, 3] {
+        let dead = ApiStanding { answers: false, ..api("http://b", 0) };
+        metrics.observed(Some(&Observed { apis: vec![api("http://a", drift), dead], ..Observed::default() }));
+    }
+    for (series, expected) in [
+        ("lbex_api_up{url=\"http://a\"}", 1.0),
+        ("lbex_api_up{url=\"http://b\"}", 0.0),
+        ("lbex_api_upstreams{url=\"http://a\",state=\"in_step\"}", 2.0),
+        ("lbex_api_servers{url=\"http://a\",state=\"up\"}", 3.0),
+        ("lbex_api_servers{url=\"http://a\",state=\"down\"}", 0.0),
+        ("lbex_api_drift_total{url=\"http://a\"}", 3.0),
+        ("lbex_api_calls_total{url=\"http://a\",result=\"failed\"}", 0.0),
+    ] {
+        assert_eq!(value(&metrics, series), Some(expected), "{series}");
+    }
+}
+
 #[test]
 fn the_process_is_measured() {
     let metrics = metrics();
@@ -154,7 +181,11 @@ fn the_process_is_measured() {
 fn the_readme_lists_all_metrics() {
     let metrics = metrics();
     metrics.applied(&Delta::default(), &report(1), Duration::ZERO);
-    metrics.observed(Some(&Observed { push: Some(PushStanding::default()), ..Observed::default() }));
+    metrics.observed(Some(&Observed {
+        push: Some(PushStanding::default()),
+        apis: vec![api("http://a", 1)],
+        ..Observed::default()
+    }));
     let refusal = Refusal { code: "PortInUse", message: String::new(), instead: Instead::LeftOut, retry: true };
     let mut log = ProblemLog::new(metrics.clone());
     log.planned(&changed("a", vec![few_nodes(1)]));

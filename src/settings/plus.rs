@@ -89,7 +89,7 @@ impl Reader<'_> {
         if self.given("endpoint-updates").is_some_and(|value| value.text != "auto") {
             self.warn("--endpoint-updates is not used: NGINX Plus gets changes of endpoints through its API");
         }
-        if apis.is_empty() {
+        if self.given("nginx-plus-api").is_none() {
             for name in OWN.iter().filter(|name| **name != "drain-timeout") {
                 if let Some(value) = self.given(name).cloned() {
                     let reason = "it is for NGINX Plus elsewhere, which --nginx-plus-api names";

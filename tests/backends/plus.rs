@@ -1,12 +1,15 @@
 //! `--backend nginx-plus`, by stand-ins: the executable that LBEX takes for NGINX Plus, and the API of one elsewhere.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use lbex_conformance::{Subject, Ways, conformance};
-use lbex_plus_standin::{Credentials, StandIn, nginx::program};
+use lbex_plus_standin::nginx::program;
+use lbex_plus_standin::{Control, Credentials, Fault, Rule, StandIn};
 use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::Echo;
 use lbex_test_harness::lbex::{Builder, Lbex};
-use lbex_test_harness::manifests::{World, pods, pods_slice};
+use lbex_test_harness::manifests::{World, at, pods, pods_slice, servers, tcp_reaches};
 use lbex_test_harness::ports::free_port;
 use lbex_test_harness::wait::{SOON, eventually};
 
@@ -29,6 +32,31 @@ impl Subject for Plus {
 }
 
 conformance!(standin, Plus);
+
+/// Between two calls both endpoints serve, and the next LBEX makes the rest of the calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lbex_is_killed_between_two_calls_of_one_change() -> Result<()> {
+    let (port, servers) = (free_port()?, servers(2)?);
+    let (first, second) = (servers[0].name(), servers[1].name());
+    let web = pods("web", port);
+    let begin = pods_slice("web", &servers[..1]);
+    let mut world = World::serve(Plus.lbex()?, [&web as _, &begin as _]).await?;
+    tcp_reaches(at(port), &[first]).await?;
+    let plus = Control::new(&world.lbex.prefix().join("run/api.sock"));
+    plus.inject(&Rule::new(Fault::Slow(Duration::from_secs(60))).method("DELETE").always()).await?;
+    world.put([&web as _, &pods_slice("web", &servers[1..]) as _])?;
+    eventually("the new endpoint is there, the old one is about to go", SOON, || async {
+        ensure!(plus.calls().await?.iter().any(|call| call.line.starts_with("DELETE")));
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    world.lbex.kill().await?;
+    tcp_reaches(at(port), &[first, second]).await?;
+    plus.heal().await?;
+    world.lbex.start_again()?;
+    world.lbex.wait_healthy().await?;
+    tcp_reaches(at(port), &[second]).await
+}
 
 #[tokio::test]
 async fn an_nginx_that_is_not_plus_is_refused_with_advice() -> Result<()> {

@@ -112,13 +112,10 @@ fn fewest(observed: &[Server], desired: &BTreeSet<SocketAddr>, drained: bool) ->
         // Where none is right, one that takes connections is mended rather than one that is down.
         let right = candidates.iter().find(|server| Patch::to_right(server).is_empty());
         let wrong = || candidates.iter().find(|server| !server.down).or(candidates.first());
-        match right {
-            Some(server) => drop(kept.insert(server.id)),
-            None => {
-                calls += 1;
-                kept.extend(wrong().map(|server| server.id));
-            }
+        if right.is_none() {
+            calls += 1;
         }
+        kept.extend(right.or_else(wrong).map(|server| server.id));
     }
     let going = own.iter().filter(|server| !kept.contains(&server.id));
     calls + going.map(|server| 1 + usize::from(drained && !server.down)).sum::<usize>()

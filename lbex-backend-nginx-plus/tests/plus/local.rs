@@ -188,3 +188,54 @@ async fn a_zone_that_is_full_takes_a_larger_one_and_what_is_served_goes_on() -> 
     backend.stop(Duration::ZERO).await?;
     Ok(())
 }
+
+/// Clients come all the time while the API does everything that it should not: each finds an endpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_notices_what_goes_wrong_with_the_api() -> Result<()> {
+    let folder = Scratch::for_nginx("plus")?;
+    let prefix = folder.path().join("prefix");
+    let echoes = [Echo::new("a").start()?, Echo::new("b").start()?];
+    let port = free_port()?;
+    let mut wanted = Wanted::default();
+    wanted.set("web", port, &[&echoes[0].address().to_string()]);
+    let backend = open(&prefix).await?;
+    wanted.apply_all(&backend).await?;
+    answers(port, "a").await?;
+    let plus = Control::new(&prefix.join("run/api.sock"));
+    let clients = tokio::spawn(async move {
+        let mut asked = 0;
+        loop {
+            let answer = tcp_ask(([127, 0, 0, 1], port).into()).await;
+            match answer {
+                Ok(_) => asked += 1,
+                Err(error) => return (asked, error),
+            }
+        }
+    });
+    let faults = [
+        Fault::Slow(Duration::from_millis(200)),
+        Fault::SlowAnswer(Duration::from_millis(200)),
+        Fault::DropBefore,
+        Fault::DropAfter,
+        Fault::Broken,
+        Fault::Html,
+    ];
+    for (turn, fault) in (1..).zip(faults) {
+        let echo = &echoes[turn % 2];
+        for method in ["GET", "POST", "DELETE"] {
+            plus.inject(&Rule::new(fault.clone()).method(method).containing("/servers").times(2)).await?;
+        }
+        drop(backend.push(&wanted.set("web", port, &[&echo.address().to_string()])));
+        eventually("only the new one is left", SOON, || async {
+            let left = servers(&prefix, &upstream("web", port)).await?;
+            ensure!(left.len() == 1 && left[0].address() == Some(echo.address()), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        plus.heal().await?;
+    }
+    ensure!(!clients.is_finished(), "{:?}", clients.await);
+    clients.abort();
+    backend.stop(Duration::ZERO).await?;
+    Ok(())
+}
