@@ -95,12 +95,47 @@ impl fmt::Display for Probe {
 /// TCP with `SO_REUSEADDR`, bound and listened on, or connections in TIME_WAIT would look like a conflict; UDP with
 /// no option at all, since `SO_REUSEADDR` would let it share the port. IPv6 is bound for IPv6 alone, as NGINX does.
 pub fn probe(transport: Transport, address: SocketAddr) -> Probe {
+    probe_some(&[(transport, address)], &BTreeSet::new()).pop().unwrap_or(Probe::Free)
+}
+
+/// [`probe`] for several. Who holds those that are in use is looked for in one go, and among these processes first: to read what all
+/// processes of a busy host have open takes seconds.
+fn probe_some(listeners: &[(Transport, SocketAddr)], first: &BTreeSet<i32>) -> Vec<Probe> {
+    let mut probes: Vec<Probe> = listeners.iter().map(|(transport, address)| try_once(*transport, *address)).collect();
+    if !probes.iter().any(|probe| matches!(probe, Probe::InUse { .. })) {
+        return probes;
+    }
+    let tables = [Transport::Tcp, Transport::Udp].map(|transport| (transport, table(transport)));
+    let in_the_way = |(transport, address): &(Transport, SocketAddr)| -> BTreeSet<u64> {
+        let lines = tables.iter().filter(|(of, _)| of == transport).flat_map(|(_, text)| text.lines());
+        lines.filter_map(|line| in_the_way(line, *transport, *address)).collect()
+    };
+    let inodes: Vec<BTreeSet<u64>> = probes
+        .iter()
+        .zip(listeners)
+        .map(|(probe, listener)| match probe {
+            Probe::InUse { .. } => in_the_way(listener),
+            _ => BTreeSet::new(),
+        })
+        .collect();
+    let holders = proc::holders_of_sockets(inodes.iter().flatten().copied().collect(), first);
+    for (probe, inodes) in probes.iter_mut().zip(inodes) {
+        if let Some(pid) = inodes.iter().find_map(|inode| holders.get(inode)).copied() {
+            let name = proc::name(pid).unwrap_or_else(|| "a process".to_owned());
+            *probe = Probe::InUse { holder: Some(PortHolder { pid, name }) };
+        }
+    }
+    probes
+}
+
+/// Does not say who holds one that is in use.
+fn try_once(transport: Transport, address: SocketAddr) -> Probe {
     let error = match bind(transport, address) {
         Ok(()) => return Probe::Free,
         Err(error) => error,
     };
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRINUSE) => Probe::InUse { holder: holder(transport, address) },
+        Some(Errno::EADDRINUSE) => Probe::InUse { holder: None },
         Some(Errno::EACCES) => Probe::NoPermission { first_unprivileged: first_unprivileged_port() },
         Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => Probe::AddressNotAvailable,
         Some(errno) => Probe::Failed { reason: errno.desc().to_owned() },
@@ -110,9 +145,10 @@ pub fn probe(transport: Transport, address: SocketAddr) -> Probe {
 
 /// [`probe`] for several listeners at once, in their order, away from the async runtime.
 ///
-/// They are tried one by one: two of them that exclude each other are both free. The planner sees to those.
-pub async fn probe_all(listeners: Vec<(Transport, SocketAddr)>) -> Vec<Probe> {
-    proc::blocking(move || listeners.into_iter().map(|(transport, address)| probe(transport, address)).collect()).await
+/// They are tried one by one: two of them that exclude each other are both free. The planner sees to those. `first`: processes that
+/// most likely hold those that are in use.
+pub async fn probe_all(listeners: Vec<(Transport, SocketAddr)>, first: BTreeSet<i32>) -> Vec<Probe> {
+    proc::blocking(move || probe_some(&listeners, &first)).await
 }
 
 /// Whether this host can listen on IPv6 at all.
@@ -144,22 +180,14 @@ fn first_unprivileged_port() -> u16 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
-fn holder(transport: Transport, address: SocketAddr) -> Option<PortHolder> {
+/// The sockets of this network namespace, a line each.
+fn table(transport: Transport) -> String {
     // An IPv6 socket that takes IPv4 too stands in the IPv6 table alone: both tables are looked at.
     let tables = match transport {
         Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
         Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
     };
-    let inodes: BTreeSet<u64> = tables
-        .into_iter()
-        .filter_map(|table| std::fs::read_to_string(table).ok())
-        .flat_map(|text| text.lines().filter_map(|line| in_the_way(line, transport, address)).collect::<Vec<_>>())
-        .collect();
-    if inodes.is_empty() {
-        return None;
-    }
-    let pid = proc::holder_of_socket(&inodes)?;
-    Some(PortHolder { pid, name: proc::name(pid).unwrap_or_else(|| "a process".to_owned()) })
+    tables.into_iter().filter_map(|table| std::fs::read_to_string(table).ok()).collect()
 }
 
 /// The inode of a socket in a line of `/proc/net/tcp` and its like, if that socket keeps `address` from being bound.

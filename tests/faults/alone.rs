@@ -7,7 +7,7 @@ use lbex_test_harness::wait::SOON;
 use crate::faults::{ALL, Needs};
 use crate::schedule::Schedule;
 use crate::verdict::run;
-use crate::world::inside;
+use crate::world::{Kind, World, inside};
 
 /// What operators are told.
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -19,19 +19,23 @@ pub(crate) fn happens(name: &str) -> Result<()> {
         ensure!(OPERATIONS.contains(text), "docs/operations.md does not have {text:?}");
     }
     inside(|netns| async move {
-        let server = if entry.needs == Needs::Real { Some(real().await?) } else { None };
-        let told = async |world: &crate::world::World| {
+        let kind = match entry.needs {
+            Needs::Real => real().await?,
+            Needs::User => Kind::OfUser,
+            Needs::Any | Needs::Scripted => Kind::Scripted,
+        };
+        let told = async |world: &World| {
             let lbex = world.lbex().await;
             for text in entry.says {
                 lbex.wait_log(text, SOON).await?;
             }
             Ok(())
         };
-        run(name, &netns, server, &Schedule::of(entry), told).await.map(drop)
+        run(name, &netns, kind, &Schedule::of(entry), told).await
     })
 }
 
 /// A real API server that answers watches from etcd, so that what etcd forgets is forgotten.
-pub(crate) async fn real() -> Result<ApiServer> {
-    ApiServer::builder().without_watch_cache().start().await
+pub(crate) async fn real() -> Result<Kind> {
+    Ok(Kind::Real(Box::new(ApiServer::builder().without_watch_cache().start().await?)))
 }

@@ -178,18 +178,6 @@ impl Cluster {
         }
         Ok(())
     }
-
-    /// Ends the world's use of the API server: what is in no namespace is removed. Gives back a real one.
-    pub(crate) async fn end(self) -> Result<Option<ApiServer>> {
-        let nodes: Vec<_> = self.model().keys().filter(|(kind, _)| kind == "Node").cloned().collect();
-        for (kind, name) in nodes {
-            self.delete(&kind, &name).await?;
-        }
-        Ok(match self.api {
-            Api::Real { server, .. } => Some(server.into_inner()),
-            Api::Scripted(_) => None,
-        })
-    }
 }
 
 fn identity(object: &Value) -> Result<(String, String)> {

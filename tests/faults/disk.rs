@@ -16,11 +16,13 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(crate) fn new() -> Result<Self> {
+    /// Belongs to root, or to another user.
+    pub(crate) fn new(user: Option<u32>) -> Result<Self> {
         let disk = Self { scratch: Scratch::for_nginx("disk")? };
         std::fs::create_dir(disk.root())?;
         let root = disk.root().display().to_string();
-        mount(&["-t", "tmpfs", "-o", &format!("size={SIZE},mode=755"), "lbex-test", &root])?;
+        let user = user.map_or(String::new(), |user| format!(",uid={user},gid={user}"));
+        mount(&["-t", "tmpfs", "-o", &format!("size={SIZE},mode=755{user}"), "lbex-test", &root])?;
         Ok(disk)
     }
 
@@ -65,9 +67,9 @@ impl Disk {
         mount(&["-o", "remount,bind,ro", &root])
     }
 
-    /// Ends that. Fails while somebody has a file of the view open.
+    /// Ends that, also for those who have a file of the view open.
     pub(crate) fn set_writable(&self) -> Result<()> {
-        run("umount", &[&self.root().display().to_string()])
+        run("umount", &["-l", &self.root().display().to_string()])
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result, bail};
 
 use crate::alone::real;
+use crate::faults::Needs;
 use crate::schedule::Schedule;
 use crate::verdict::run;
-use crate::world::inside;
+use crate::world::{Kind, inside};
 
 /// One seed, to be replayed.
 const SEED: &str = "LBEX_FAULT_SEED";
@@ -21,8 +22,8 @@ const USUAL: u64 = 10;
 /// How many worlds there are at one time.
 const LANES: u64 = 2;
 
-/// Of so many seeds one is for a real API server, which is slower.
-const REAL: u64 = 4;
+/// Of so many seeds one is for a real API server, which is slower, and one for an LBEX of an ordinary user.
+const KINDS: u64 = 4;
 
 fn number(variable: &str) -> Result<Option<u64>> {
     let Some(value) = std::env::var_os(variable) else { return Ok(None) };
@@ -66,10 +67,18 @@ fn lane(next: &AtomicU64, end: u64) -> Vec<(u64, anyhow::Error)> {
 }
 
 fn one(seed: u64) -> Result<()> {
-    let is_real = seed % REAL == REAL - 1;
-    let schedule = Schedule::random(seed, is_real);
+    let needs = match seed % KINDS {
+        3 => Needs::Real,
+        1 => Needs::User,
+        _ => Needs::Scripted,
+    };
+    let schedule = Schedule::random(seed, needs);
     inside(|netns| async move {
-        let server = if is_real { Some(real().await?) } else { None };
-        run(&format!("seed {seed}"), &netns, server, &schedule, async |_| Ok(())).await.map(drop)
+        let kind = match needs {
+            Needs::Real => real().await?,
+            Needs::User => Kind::OfUser,
+            _ => Kind::Scripted,
+        };
+        run(&format!("seed {seed}"), &netns, kind, &schedule, async |_| Ok(())).await
     })
 }

@@ -49,16 +49,18 @@ impl Schedule {
         Self { faults: vec![fault], changes: changes.chain(change(1_700, 2)).collect() }
     }
 
-    /// What the seed says, on a real API server or a scripted one.
-    pub(crate) fn random(seed: u64, real: bool) -> Self {
+    /// What the seed says, in a world that offers this.
+    pub(crate) fn random(seed: u64, offered: Needs) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
-        let can_be = |entry: &&Entry| entry.needs == Needs::Any || real == (entry.needs == Needs::Real);
+        let scripted = |needs| needs == Needs::Scripted && offered == Needs::User;
+        let can_be = |entry: &&Entry| [Needs::Any, offered].contains(&entry.needs) || scripted(entry.needs);
         let possible: Vec<_> = ALL.iter().filter(can_be).collect();
         let mut faults: Vec<Planned> = Vec::new();
         for _ in 0..dice.usize(3..=6) {
             let entry = possible[dice.usize(..possible.len())];
             let (at, lasts) = (ms(dice.u64(0..2_500)), ms(dice.u64(50..1_500)));
-            if !faults.iter().any(|planned| planned.entry.name == entry.name) {
+            let excluded = |planned: &Planned| planned.entry.name == entry.name || go_too_far(planned.entry, entry);
+            if !faults.iter().any(excluded) {
                 faults.push(Planned { at, lasts, entry });
             }
         }
@@ -141,6 +143,13 @@ impl Change {
             }
         }
     }
+}
+
+/// An LBEX whose memory of the cluster was deleted while it was away has to believe the first lists that it sees.
+fn go_too_far(one: &Entry, other: &Entry) -> bool {
+    let forgets = |entry: &Entry| ["prefix_deleted", "last_good_damaged"].contains(&entry.name);
+    let lies = |entry: &Entry| entry.needs == Needs::Scripted;
+    (forgets(one) && lies(other)) || (lies(one) && forgets(other))
 }
 
 fn change(dice: &mut fastrand::Rng) -> Change {

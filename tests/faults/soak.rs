@@ -90,7 +90,7 @@ fn nobody_fails_and_nothing_grows() -> Result<()> {
     };
     inside(|netns| async move {
         // Old workers end with the connections they have: those of this test stay as long as it does.
-        let mut world = World::start(&netns, Some(real().await?), &[], RATE).await?;
+        let mut world = World::start(&netns, real().await?, RATE).await?;
         let end = Instant::now() + Duration::from_secs(seconds);
         // Everything has been used once after that.
         change_until(&world, Instant::now() + Duration::from_secs(seconds / 5)).await?;

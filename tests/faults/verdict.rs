@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::netns::Netns;
 use lbex_test_harness::nginx::processes_of;
 
@@ -12,29 +11,29 @@ use crate::excuses::Windows;
 use crate::schedule::Schedule;
 use crate::settle::{is_as_planned, nothing_is_left};
 use crate::traffic::{Counts, Rate, Record};
-use crate::world::World;
+use crate::world::{Kind, World};
 
 /// Enough that something is always on its way, little enough for several worlds on two processors.
 const RATE: Rate = Rate { connections: 80, held: 1 };
 
-/// Runs a schedule; gives back the API server, if it was a real one. With `told`: what else is to be true in the end.
+/// Runs a schedule. `told`: what else is to be true in the end.
 pub(crate) async fn run(
     name: &str,
     netns: &Arc<Netns>,
-    server: Option<ApiServer>,
+    kind: Kind,
     schedule: &Schedule,
     told: impl AsyncFnOnce(&World) -> Result<()>,
-) -> Result<Option<ApiServer>> {
-    let mut world = World::start(netns, server, &[], RATE).await.context("the world did not start")?;
+) -> Result<()> {
+    let mut world = World::start(netns, kind, RATE).await.context("the world did not start")?;
     let outcome = outcome(&mut world, name, schedule, told).await;
     let kept = keep(name, schedule, &world).await;
     outcome.with_context(|| format!("{name}:\n{schedule}{kept}"))?;
-    let World { cluster, lbex, disk, .. } = world;
+    let World { lbex, disk, .. } = world;
     drop(lbex);
     let folder = disk.folder().to_owned();
     drop(disk);
     ensure!(!folder.exists() && processes_of(&folder).is_empty(), "{} is left", folder.display());
-    cluster.end().await
+    Ok(())
 }
 
 async fn outcome(

@@ -1,5 +1,6 @@
 //! A world: a cluster, LBEX that follows it, its NGINX on a disk of its own, servers, and clients.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::backends::{tcp_ask, udp_ask};
-use lbex_test_harness::lbex::Lbex;
+use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::netns::Netns;
 use lbex_test_harness::nginx::{NginxProcess, processes_of};
 use lbex_test_harness::ports::free_ports;
+use lbex_test_harness::programs;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,9 +51,34 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
 }
 
+/// Who follows whom.
+pub(crate) enum Kind {
+    /// LBEX is root's and follows a real API server.
+    Real(Box<ApiServer>),
+    /// LBEX is root's and follows a scripted one.
+    Scripted,
+    /// LBEX is an ordinary user's, whom permissions concern, and follows a scripted one.
+    OfUser,
+}
+
+/// The user `nobody` of the usual systems; only the number counts.
+const NOBODY: u32 = 65_534;
+
 /// The LBEX under test.
-pub(crate) fn binary() -> &'static Path {
+fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lbex"))
+}
+
+/// How LBEX is started: by root, or by an ordinary user, for whom the binary is copied to where everybody may read it.
+fn lbex(user: Option<u32>, folder: &Path) -> Result<Builder> {
+    let Some(user) = user else { return Ok(Lbex::builder(binary())) };
+    let copy = folder.join("lbex");
+    std::fs::copy(binary(), &copy).context("failed to copy LBEX")?;
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
+    let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+    let setpriv = programs::find("setpriv")?.display().to_string();
+    let more = ["--clear-groups".to_owned(), "--bounding-set=-all".to_owned()];
+    Ok(Lbex::builder(&copy).under([setpriv].into_iter().chain(ids).chain(more)))
 }
 
 /// Runs a test inside a network namespace of its own, with an API server of its own if `real`.
@@ -64,16 +91,12 @@ where
 }
 
 impl World {
-    /// Starts everything, and waits until all Services but the moving ones are served. With `server`: on a real API server.
-    pub(crate) async fn start(
-        netns: &Arc<Netns>,
-        server: Option<ApiServer>,
-        flags: &[&str],
-        rate: Rate,
-    ) -> Result<Self> {
-        let cluster = match server {
-            Some(server) => Cluster::real(server).await?,
-            None => Cluster::scripted().await?,
+    /// Starts everything, and waits until all Services but the moving ones are served.
+    pub(crate) async fn start(netns: &Arc<Netns>, kind: Kind, rate: Rate) -> Result<Self> {
+        let user = matches!(kind, Kind::OfUser).then_some(NOBODY);
+        let cluster = match kind {
+            Kind::Real(server) => Cluster::real(*server).await?,
+            Kind::Scripted | Kind::OfUser => Cluster::scripted().await?,
         };
         let services = services(netns, &cluster)?;
         put_nodes(netns, &cluster, true).await?;
@@ -81,10 +104,9 @@ impl World {
             cluster.put(&served.service()).await?;
             cluster.put(&served.whole()).await?;
         }
-        let disk = Disk::new()?;
-        let flags = cluster.flags().into_iter().chain(flags.iter().map(ToString::to_string));
-        let lbex = Lbex::builder(binary())
-            .args(flags)
+        let disk = Disk::new(user)?;
+        let lbex = lbex(user, disk.folder())?
+            .args(cluster.flags())
             .args([
                 "--reload-interval=100ms",
                 "--udp-idle-timeout=2s",
@@ -138,14 +160,18 @@ impl World {
         Ok(())
     }
 
-    /// Starts LBEX again where it may have ended: it cannot begin on a disk that takes nothing. Fails, and does not return
-    /// otherwise, when it ended without such a reason.
+    /// Starts LBEX again where it may have ended: it cannot begin on a disk that takes nothing, nor without an API server where its
+    /// last good state was deleted. Fails, and does not return otherwise, when it ended without such a reason.
     pub(crate) async fn supervise(&self) -> Result<()> {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let mut lbex = self.lbex.write().await;
             let Some(status) = lbex.has_ended().filter(|_| !self.away.load(Ordering::SeqCst)) else { continue };
-            if status.code() == Some(2) && self.windows.was_there(On::Prefix, LATELY) {
+            let reason = match status.code() {
+                Some(1) => On::Api,
+                _ => On::Prefix,
+            };
+            if matches!(status.code(), Some(1 | 2)) && self.windows.was_there(reason, LATELY) {
                 lbex.start_again()?;
             } else {
                 bail!("LBEX ended by itself ({status}); its log ends with:\n{}", lbex.log_tail());

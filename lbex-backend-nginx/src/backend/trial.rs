@@ -52,8 +52,9 @@ impl NginxBackend {
         let claims = choice.parts.values().flat_map(|part| part.claims.iter().map(move |claim| (part, *claim)));
         let (parts, claims): (Vec<&Arc<Part>>, Vec<Claim>) = claims.filter(|(_, claim)| new(claim)).unzip();
         let sockets = claims.iter().map(|claim| (claim.transport, claim.address)).collect();
+        let pids = running.map(|running| running.pids.clone()).unwrap_or_default();
         let mut refused = false;
-        for ((part, claim), probe) in parts.into_iter().zip(claims).zip(probe_all(sockets).await) {
+        for ((part, claim), probe) in parts.into_iter().zip(claims).zip(probe_all(sockets, pids).await) {
             let ours = matches!(&probe, Probe::InUse { holder: Some(holder) }
                 if running.is_some_and(|running| running.pids.contains(&holder.pid)));
             match refuse::cannot_listen(claim, &probe).filter(|_| !ours) {

@@ -5,7 +5,7 @@
 //! LBEX starts NGINX in the prefix, workers inherit it, and nothing ever changes it. Directories are compared by
 //! device and inode, so symbolic links and containers' views of the file system do not matter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -224,17 +224,24 @@ pub(crate) fn running_executables() -> BTreeSet<PathBuf> {
     pids().into_iter().filter_map(executable).map(|(path, _)| path).collect()
 }
 
-/// The processes that hold one of these sockets (inode numbers), with the inode.
-pub(crate) fn holder_of_socket(inodes: &BTreeSet<u64>) -> Option<i32> {
-    let holds = |pid: &i32| {
-        fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|descriptors| {
-            descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| {
-                let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-                inode.is_some_and(|inode: u64| inodes.contains(&inode))
-            })
-        })
-    };
-    pids().into_iter().find(holds)
+/// Which process holds each of these sockets (inode numbers), as far as this user may see; `first` are looked at first. Ends as soon
+/// as all are found: to read the descriptors of all processes of a busy host takes seconds.
+pub(crate) fn holders_of_sockets(mut inodes: BTreeSet<u64>, first: &BTreeSet<i32>) -> BTreeMap<u64, i32> {
+    let mut holders = BTreeMap::new();
+    let others = pids().into_iter().filter(|pid| !first.contains(pid));
+    for pid in first.iter().copied().chain(others) {
+        if inodes.is_empty() {
+            break;
+        }
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        for target in descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()) {
+            let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode.filter(|inode| inodes.remove(inode)) {
+                holders.insert(inode, pid);
+            }
+        }
+    }
+    holders
 }
 
 /// Sends a signal, if this very process still runs. `Ok(false)`: it had ended.

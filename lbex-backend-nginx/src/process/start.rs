@@ -91,7 +91,7 @@ impl Nginx {
             if let Some(master) = self.status().await {
                 return Ok(master);
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || !self.layout.run_dir().exists() {
                 return Err(ProcessError::NotConfirmed {
                     expected: options.generation.clone(),
                     waited: options.limit,

@@ -28,12 +28,16 @@ pub(crate) trait Fault: Send + Sync {
     }
 }
 
-/// Which API server a fault can happen to.
+/// In which world a fault can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
     Any,
+    /// One with a real API server.
     Real,
+    /// One with a scripted API server.
     Scripted,
+    /// One with a scripted API server whose LBEX is an ordinary user's.
+    User,
 }
 
 /// A fault in the table.
@@ -99,7 +103,7 @@ faults! {
 
     disk_full: Any, Prefix, NOTHING => prefix::Full, says ["the configuration could not be applied"];
     disk_read_only: Any, Prefix, NOTHING => prefix::ReadOnly, says ["the configuration could not be applied"];
-    prefix_permissions: Any, Prefix, NOTHING => prefix::Permissions, says [];
+    prefix_permissions: User, Prefix, NOTHING => prefix::Permissions, says [];
     prefix_deleted: Any, Prefix, NOTHING => prefix::Deleted, says ["while LBEX used it; it is written again"];
     prefix_run_deleted: Any, Prefix, NOTHING => prefix::RunDeleted, says ["the socket on which NGINX is asked what it serves was removed"];
     prefix_services_deleted: Any, Prefix, NOTHING => prefix::ServicesDeleted, says ["files of Services in the prefix were removed or damaged; they are written again"];
