@@ -90,9 +90,11 @@ fn make(seeds: &[Vec<u8>], dice: &mut Rng) -> Vec<u8> {
 }
 
 fn check(target: &str, run: fn(&[u8]), input: &[u8]) {
-    if catch_unwind(|| run(input)).is_err() {
-        panic!("{target} fails on b\"{}\"; keep it in fuzz/seeds/{target}", input.escape_ascii());
-    }
+    assert!(
+        catch_unwind(|| run(input)).is_ok(),
+        "{target} fails on b\"{}\"; keep it in fuzz/seeds/{target}",
+        input.escape_ascii()
+    );
 }
 
 /// Runs one target. Its inputs are the same each time.

@@ -156,7 +156,7 @@ impl Fuzzed {
     fn end(mut self) {
         let askers: BTreeSet<_> = self.asked.keys().map(|(from, name, _)| (*from, name.clone())).collect();
         // No more at once than the table knows of one name.
-        for some in Vec::from_iter(askers).chunks(8) {
+        for some in askers.into_iter().collect::<Vec<_>>().chunks(8) {
             for round in 0..3 {
                 for (from, name) in some {
                     for family in Family::BOTH {

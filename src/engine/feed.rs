@@ -67,8 +67,6 @@ impl Feed {
     /// over. `desired` is all that was planned.
     pub(super) fn planned(&mut self, delta: Delta, desired: &DesiredState) {
         match std::mem::replace(&mut self.stage, Stage::Planned) {
-            // The first is applied even if it is empty: the proxy is to run, whatever it serves.
-            Stage::Waiting(_) => self.submit(delta.changes),
             Stage::Resumed(saved) | Stage::Left(saved) => {
                 let changes = saved.changes_to(desired);
                 tracing::info!("{} Service(s) differ from the last good state", changes.len());
@@ -76,7 +74,8 @@ impl Feed {
                 self.submit(changes);
             }
             Stage::Planned if delta.changes.is_empty() => {}
-            Stage::Planned => self.submit(delta.changes),
+            // The first is applied even if it is empty: the proxy is to run, whatever it serves.
+            Stage::Waiting(_) | Stage::Planned => self.submit(delta.changes),
         }
     }
 

@@ -130,7 +130,9 @@ impl Inner {
             let wanted = change.after().map(|config| groups(config)).unwrap_or_default();
             let wanted: BTreeSet<_> = wanted.into_keys().collect();
             let gone: Vec<_> = of(&self.names, key).filter(|name| !wanted.contains(&name.group)).cloned().collect();
-            gone.iter().for_each(|name| drop(self.names.remove(name)));
+            for name in &gone {
+                self.names.remove(name);
+            }
             self.table.keep_only(key, &wanted);
             for group in wanted {
                 let name = ServerName { service: key.clone(), group };

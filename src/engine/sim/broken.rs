@@ -39,8 +39,6 @@ pub(super) enum Broken {
     ForgetsWhatWasKnown,
     /// Nobody looks which cluster answers.
     BelievesAnyCluster,
-    /// SIGUSR1 lets nothing go.
-    IgnoresTheOperator,
     /// A push that comes late takes the place of a later one.
     PushesOvertake,
     /// A configuration takes the place of what was pushed while it was on its way.
@@ -52,7 +50,7 @@ pub(super) enum Broken {
 impl Broken {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::BelievesPartialLists,
         Self::SyncsEarly,
         Self::LosesChanges,
@@ -67,7 +65,6 @@ impl Broken {
         Self::HoldsForEver,
         Self::ForgetsWhatWasKnown,
         Self::BelievesAnyCluster,
-        Self::IgnoresTheOperator,
         Self::PushesOvertake,
         Self::AppliesForgetPushes,
         Self::LosesPushes,

@@ -109,7 +109,6 @@ fn removals(sim: &Sim, remembered: &Remembered, metrics: &Arc<Metrics>) -> Remov
     let inventory = remembered.inventory.clone().filter(|_| broken != Some(Broken::ForgetsWhatWasKnown));
     let cluster = remembered.cluster.as_deref().map(Into::into);
     let hold = Hold::new(limit.map(Duration::from_millis), cluster, inventory);
-    let release = if broken == Some(Broken::IgnoresTheOperator) { Arc::default() } else { release };
     let mut removals = Removals::new(hold, release, metrics.clone());
     let sim = sim.clone();
     removals.witness = Some(Box::new(move |saw, passed| sim.with(|state| state.saw(saw, passed))));
