@@ -151,7 +151,8 @@ async fn an_upstream_that_nginx_lacks_takes_a_reload() -> Result<()> {
     let backend = open_with(&prefix, QUIET).await?;
     wanted.apply_all(&backend).await?;
     let plus = Control::new(&prefix.join("run/api.sock"));
-    plus.inject(&Rule::new(Fault::Error(Code::UpstreamNotFound)).containing("/servers")).await?;
+    // At the push, and once more.
+    plus.inject(&Rule::new(Fault::Error(Code::UpstreamNotFound)).containing("/servers").times(2)).await?;
     let delta = wanted.set("web", port, &[&b.address().to_string()]);
     ensure!(backend.push(&delta).taken.await.len() == 1, "it is not taken");
     let report = backend.apply(&wanted.0, &delta).await?;
