@@ -90,16 +90,12 @@ async fn a_change_arrives_whatever_the_api_does() -> Result<()> {
     let site = Site::start().await?;
     let faults = [
         Rule::new(Fault::Slow(Duration::from_millis(700))).times(2),
-        Rule::new(Fault::SlowAnswer(Duration::from_millis(700))).method("POST"),
-        Rule::new(Fault::DropBefore).times(2),
         Rule::new(Fault::DropAfter).method("POST"),
-        Rule::new(Fault::DropAfter).method("DELETE"),
-        Rule::new(Fault::Broken).times(2),
         Rule::new(Fault::Html).times(2),
         Rule::new(Fault::Other("other".to_owned())).method("GET"),
         Rule::new(Fault::Error(Code::UpstreamServerNotFound)).method("DELETE"),
     ];
-    for (rule, names) in faults.into_iter().zip(["bc", "a", "bd", "ac"].into_iter().cycle()) {
+    for (rule, names) in faults.into_iter().zip(["bc", "a", "bd", "ac", "b"]) {
         let what = format!("{rule:?}");
         site.plus.forget_calls();
         site.plus.inject(rule);
@@ -123,25 +119,5 @@ async fn a_change_arrives_after_the_api_was_away_or_lost_its_state() -> Result<(
     site.reaches("bc").await?;
     site.plus.restart(false).await?;
     site.reaches("bc").await?;
-    site.end().await
-}
-
-/// LBEX is killed between two calls of one change: the next one does the rest.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lbex_is_killed_between_two_calls() -> Result<()> {
-    let mut site = Site::start().await?;
-    site.plus.forget_calls();
-    site.plus.inject(Rule::new(Fault::Slow(Duration::from_secs(600))).method("POST").after(1));
-    site.want("cd")?;
-    eventually("one of two servers is there, and the other on its way", SOON, || async {
-        let up = site.plus.up(&site.upstream);
-        ensure!(up.len() == 2 && site.plus.writes().len() == 2, "{up:?} after {:?}", site.plus.writes());
-        Ok(())
-    })
-    .await?;
-    site.world.lbex.kill().await?;
-    site.world.lbex.start_again()?;
-    site.world.lbex.wait_healthy().await?;
-    site.reaches("cd").await?;
     site.end().await
 }

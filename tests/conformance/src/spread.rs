@@ -58,19 +58,15 @@ pub async fn least_busy(subject: &dyn Subject) -> Result<()> {
         }
         None => least_conn(at(ports[0]), &servers).await?,
     }
-    match subject.lacks(Feature::LeastTime) {
-        Some(words) => {
-            told(&world, "time", words).await?;
-            reaches(subject, at(ports[1]), &["a", "b", "c"]).await
-        }
-        None => {
-            let put = |method: &str| {
-                let time = time.clone().lbex("method", method);
-                world.put([&conn as _, &slices[0] as _, &time as _, &slices[1] as _])
-            };
-            least_time(&world, at(ports[1]), put).await
-        }
+    if let Some(words) = subject.lacks(Feature::LeastTime) {
+        told(&world, "time", words).await?;
+        return reaches(subject, at(ports[1]), &["a", "b", "c"]).await;
     }
+    let put = |method: &str| {
+        let time = time.clone().lbex("method", method);
+        world.put([&conn as _, &slices[0] as _, &time as _, &slices[1] as _])
+    };
+    least_time(&world, at(ports[1]), put).await
 }
 
 /// Where two connections have ended, the next two go.

@@ -158,21 +158,23 @@ impl Master {
     /// Takes the configuration in place over, or stays with the one before.
     async fn reload(&self) -> Result<()> {
         let new = Config::read(&self.main, &self.prefix).map_err(|complaint| anyhow!("{complaint}"))?;
-        let before = self.plus.state();
-        let mut after = before.clone();
-        new.load(&mut after).context("failed to read a state file")?;
-        after.reloaded();
         let words = new.told.as_ref().map(|(_, words)| words.clone());
-        let old = self.put(Arc::new(new));
-        let result = self.plus.change(|state| *state = after).await;
-        match &result {
-            Ok(()) => drop(self.says.send_replace(words.unwrap_or_default())),
-            Err(_) => {
-                self.put(old);
-                self.plus.change(|state| *state = before).await?;
-            }
+        let new = Arc::new(new);
+        let old = self.put(new.clone());
+        let (mut before, mut loaded) = (None, Ok(()));
+        let carried = self.plus.change(|state| {
+            before = Some(state.clone());
+            loaded = new.load(state).context("failed to read a state file");
+            state.reloaded();
+        });
+        let carried = carried.await;
+        if let Err(error) = loaded.and(carried) {
+            self.put(old);
+            self.plus.change(|state| *state = before.unwrap_or_default()).await?;
+            return Err(error);
         }
-        result
+        self.says.send_replace(words.unwrap_or_default());
+        Ok(())
     }
 
     /// No new connections; it ends with the last of those that exist.
