@@ -149,7 +149,8 @@ impl Inner {
             known.forget();
         }
         let detail = format!("{}: {}", self.info.name, text(detail.as_bytes()));
-        Observed { healthy, detail, in_step, serving: revision, draining, draining_connections, push: None, apis: Vec::new() }
+        let serving = revision.map(|revision| text(revision.as_bytes()));
+        Observed { healthy, detail, in_step, serving, draining, draining_connections, push: None, apis: Vec::new() }
     }
 
     pub(super) async fn stop(&self, drain: Duration) -> Result<(), BackendError> {
