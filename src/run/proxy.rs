@@ -18,9 +18,10 @@ pub(super) async fn proxy(settings: Settings) -> Result<(), Failure> {
     let nginx = Nginx::new(layout.clone());
     let service = StarterService::bind(layout).await.map_err(Failure::usage)?;
     let prefix = settings.nginx.prefix.display();
-    match nginx.status().await {
-        Some(master) => tracing::info!("the NGINX of {prefix} runs (process {})", master.id.pid),
-        None => tracing::info!("NGINX is started in {prefix} when LBEX asks for it"),
+    if let Some(master) = nginx.status().await {
+        tracing::info!("the NGINX of {prefix} runs (process {})", master.id.pid);
+    } else {
+        tracing::info!("NGINX is started in {prefix} when LBEX asks for it");
     }
     tell(NotifyState::Ready);
     tokio::select! {

@@ -117,7 +117,7 @@ impl Host {
             .container
             .sh(line)?
             .lines()
-            .filter(|file| !file.ends_with(".deb") && file != &"/kubeconfig")
+            .filter(|file| !file.starts_with("/lbex_") && file != &"/kubeconfig")
             .map(ToOwned::to_owned)
             .collect())
     }

@@ -1,5 +1,6 @@
 //! `lbex proxy` starts NGINX, and LBEX never does: neither ends with the other.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -32,7 +33,8 @@ fn niceness(pid: u32) -> Result<String> {
 async fn is_up(proxy: &Process, prefix: &Path) -> Result<()> {
     eventually("lbex proxy listens", SOON, || async {
         proxy.check_running()?;
-        Ok::<_, anyhow::Error>(drop(std::os::unix::net::UnixStream::connect(prefix.join("run/starter.sock"))?))
+        UnixStream::connect(prefix.join("run/starter.sock"))?;
+        Ok::<_, anyhow::Error>(())
     })
     .await
 }
