@@ -15,7 +15,9 @@ use lbex_test_harness::process::Process;
 use lbex_test_harness::wait::{SOON, eventually, stays};
 use nix::sys::signal::Signal;
 
-use crate::support::{Manifests, at, binary, lbex_on, pods, pods_slice, servers, serving_pids, tcp_reaches, tcp_refused};
+use crate::support::{
+    Manifests, at, binary, lbex_on, pods, pods_slice, servers, serving_pids, tcp_reaches, tcp_refused,
+};
 
 /// With a niceness of its own, which NGINX has from who started it.
 fn proxy(prefix: &Path, log: &Path) -> Result<Process> {
