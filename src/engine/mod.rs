@@ -118,7 +118,10 @@ impl Engine {
                     health.beat();
                     problems.flush();
                     removals.tick(&mut planner);
-                    removals.news(&planner).into_iter().for_each(|news| feed.remember(news));
+                    // What was just let through is not planned yet.
+                    if !planner.is_dirty() {
+                        removals.news(&planner).into_iter().for_each(|news| feed.remember(news));
+                    }
                     if watchdog.is_finished() {
                         break Ended::TaskEnded("watchdog");
                     }

@@ -87,7 +87,8 @@ impl World {
 
     async fn held(&self, kind: &str, count: usize) -> Result<()> {
         #[allow(clippy::cast_precision_loss)] // a dozen
-        self.metric_is("lbex_removals_held", &[("kind", kind)], count as f64).await
+        let held = self.metric_is("lbex_removals_held", &[("kind", kind)], count as f64).await;
+        held.with_context(|| self.lbex.log_tail())
     }
 
     async fn reloads(&self) -> Result<Option<f64>> {

@@ -172,6 +172,18 @@ async fn what_is_known_is_remembered_unless_it_is_in_doubt() {
     running.end().await;
 }
 
+/// What was held and comes back is remembered as it is planned, not as it was before.
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_after_a_restart_is_remembered_whole() {
+    let running = restarted();
+    listed(&running, "a", 0).await;
+    running.send(all(12)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let saved = running.file.read().unwrap().expect("it is saved");
+    assert_eq!(saved.inventory.map(|inventory| inventory.services.len()), Some(12));
+    running.end().await;
+}
+
 /// An LBEX may be killed at any time, and the next one finds another cluster, or an empty one.
 #[tokio::test(start_paused = true)]
 async fn no_state_is_saved_without_what_its_cluster_was() {
