@@ -181,6 +181,10 @@ async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), 
         if accepting.is_empty() {
             return Ok(());
         }
+        // Killed meanwhile: nobody tells them to finish any more.
+        if !proc::is_alive(awaited.master) {
+            return Err(ProcessError::MasterEnded { pid: awaited.master.pid, lines: Vec::new() });
+        }
         if Instant::now() >= awaited.deadline {
             return Err(ProcessError::OldWorkersRemain {
                 expected: awaited.generation.to_owned(),

@@ -40,7 +40,8 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// One fault, with changes before, while and after it lasts.
     pub(crate) fn of(entry: &'static Entry) -> Self {
-        let fault = Planned { at: ms(300), lasts: ms(1_200), entry };
+        // LBEX looks at NGINX every second.
+        let fault = Planned { at: ms(300), lasts: ms(2_000), entry };
         let change = |at, number: usize| {
             let all = [Change::Endpoints(number, vec![number % 2 + 1]), Change::Move(number), Change::Move(3 - number)];
             all.into_iter().map(move |change| (ms(at), change))

@@ -291,8 +291,18 @@ impl Pusher {
     }
 
     /// Waits until NGINX has asked for the names of these parts, which it serves by address meanwhile. Answers how many it has not.
-    pub(super) async fn warmed<'a>(&self, parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>) -> usize {
-        self.responder.applied(&names(parts), UNASKED, WARM).await.1.len()
+    /// `began`: when an NGINX that knows nothing began; an earlier one may have asked already, and still ask.
+    pub(super) async fn warmed<'a>(
+        &self,
+        parts: impl IntoIterator<Item = (&'a ServiceKey, &'a Arc<Part>)>,
+        began: Option<Instant>,
+    ) -> usize {
+        let names = names(parts);
+        let behind = self.responder.applied(&names, UNASKED, WARM).await.1.len();
+        match began {
+            Some(began) if behind == 0 => self.responder.known_since(&names, began, UNASKED).await,
+            _ => behind,
+        }
     }
 
     /// Waits until NGINX has applied what these parts' names have now. Answers the Services whose it has not. `as_before`: it was

@@ -195,9 +195,16 @@ impl NginxBackend {
         host: &Host,
     ) -> Result<Action, ProcessError> {
         self.aim_at(&[main, &warm.main]);
+        let begin = Instant::now();
         let action = self.take_over(state, choice, &warm.main, running, host).await?;
+        let began = match action {
+            Action::Started => Some(begin),
+            // What was reloaded before that is another one.
+            Action::Upgraded => state.new_workers,
+            _ => None,
+        };
         if let Some(pusher) = &self.pusher {
-            let names = pusher.warmed(&warm.services).await;
+            let names = pusher.warmed(&warm.services, began).await;
             if names > 0 {
                 tracing::warn!(names, "NGINX has not asked for the endpoints of all Services yet");
             }

@@ -41,6 +41,9 @@ pub use waiter::{Waited, Waiter};
 
 use wire::LONGEST_UDP;
 
+/// How often it is looked whether an NGINX that began has asked.
+const POLL: Duration = Duration::from_millis(10);
+
 /// What a [`Responder`] is opened with.
 #[derive(Debug, Clone)]
 pub struct ResponderOptions {
@@ -173,6 +176,19 @@ impl Responder {
         let mut table = self.shared.lock();
         table.give_up(waiter);
         services.iter().filter(|service| !table.is_current(service)).cloned().collect()
+    }
+
+    /// Waits until an NGINX that began at `since` or later has applied what these names have now, for `most` at the most. Answers how
+    /// many it has not.
+    pub async fn known_since(&self, names: &[ServerName], since: Instant, most: Duration) -> usize {
+        let (since, end) = (since.saturating_duration_since(self.shared.begin), Instant::now() + most);
+        loop {
+            let unknown = self.shared.lock().unknown_since(names, since);
+            if unknown == 0 || Instant::now() >= end {
+                return unknown;
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// Whether NGINX has asked for a name.

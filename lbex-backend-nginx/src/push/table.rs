@@ -440,6 +440,16 @@ impl Table {
         names.into_iter().filter(behind).cloned().collect()
     }
 
+    /// How many of `names` nobody who first asked at `since` or later has applied: an NGINX that began then knows nothing of them,
+    /// whatever one before it, which finishes its connections, was told.
+    pub fn unknown_since<'a>(&self, names: impl IntoIterator<Item = &'a ServerName>, since: Duration) -> usize {
+        let known = |name: &&ServerName| {
+            let entry = self.services.get(&name.service).and_then(|known| known.entries.get(&name.group));
+            entry.is_some_and(|entry| entry.is_current() && entry.askers.iter().any(|asker| asker.first >= since))
+        };
+        names.into_iter().filter(|name| !known(name)).count()
+    }
+
     /// How things stand. Looks at every name.
     pub fn standing(&self) -> Standing {
         let mut standing = Standing { counts: self.counts, ..Standing::default() };

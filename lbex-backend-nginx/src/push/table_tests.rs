@@ -215,3 +215,22 @@ fn names_that_nginx_has_ceased_to_ask_for_are_not_waited_for() {
     assert_eq!(waiter.left(), 0);
     assert_eq!(world.table.standing().names, 0);
 }
+
+/// A new NGINX has to ask itself, whatever the one before it was told.
+#[test]
+fn what_an_earlier_nginx_was_told_the_next_one_does_not_know() {
+    let mut world = World::new(true);
+    world.set(8080, &[[10, 0, 0, 1].into()]);
+    world.ask(1000, 8080);
+    world.ask(1000, 8080);
+    let name = [ServerName { service: service(), group: group(8080) }];
+    assert_eq!(world.table.unknown_since(&name, Duration::ZERO), 0);
+    world.pass(1);
+    let began = world.now;
+    assert!(world.table.behind(&name).is_empty());
+    assert_eq!(world.table.unknown_since(&name, began), 1);
+    world.ask(1001, 8080);
+    assert_eq!(world.table.unknown_since(&name, began), 1, "it is answered and has not shown that it took the answer");
+    world.ask(1001, 8080);
+    assert_eq!(world.table.unknown_since(&name, began), 0);
+}
