@@ -19,6 +19,9 @@ const PUSHED: Duration = Duration::from_secs(2);
 /// How long an apply waits for them.
 const APPLIED: Duration = Duration::from_secs(10);
 
+/// How much longer either waits for every upstream: a host that is busy takes some milliseconds for each call.
+const EACH: Duration = Duration::from_millis(20);
+
 /// All instances, and what they were last told.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -158,6 +161,7 @@ impl Fleet {
         let waits = self.instances.iter().enumerate().map(|(at, instance)| {
             let tickets: Vec<Ticket> =
                 awaited.0.values().filter_map(|tickets| tickets.get(at)).flatten().cloned().collect();
+            let limit = limit + EACH * u32::try_from(tickets.len()).unwrap_or(u32::MAX);
             async move { instance.settled(&tickets, limit).await }
         });
         join_all(waits).await;

@@ -6,6 +6,7 @@
 
 mod look;
 mod state;
+mod tell;
 mod work;
 
 use std::collections::BTreeSet;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lbex_core::backend::ApiStanding;
 use lbex_core::names::ServiceKey;
 use tokio::time::Instant;
 
@@ -53,9 +52,9 @@ pub(super) struct Group {
     generation: u64,
     pub(super) servers: Arc<BTreeSet<SocketAddr>>,
     /// Grows with every other target.
-    version: u64,
+    pub(super) version: u64,
     /// The version that `standing` is about.
-    settled: u64,
+    pub(super) settled: u64,
     pub(super) standing: Standing,
     pub(super) settled_at: Instant,
     /// Why it is to be looked after; `None`: it is not.
@@ -71,7 +70,7 @@ pub(super) struct Group {
 /// The instance does not answer, or takes no changes.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    error: Arc<ApiError>,
+    pub(super) error: Arc<ApiError>,
     since: Instant,
     tries: u32,
     /// When it is tried again.
@@ -112,9 +111,9 @@ pub(super) struct State {
     pub(super) next_thorough: Instant,
     pub(super) info: Option<NginxInfo>,
     pub(super) live: Live,
-    drift: u64,
-    changes: u64,
-    failures: u64,
+    pub(super) drift: u64,
+    pub(super) changes: u64,
+    pub(super) failures: u64,
     /// Upstreams put right since the last look.
     pub(super) mended: u32,
 }
@@ -352,62 +351,5 @@ impl State {
 
     pub(super) fn failed(&mut self) {
         self.failures += 1;
-    }
-
-    pub(super) fn trouble(&self) -> Option<Arc<ApiError>> {
-        self.trouble.as_ref().map(|trouble| trouble.error.clone())
-    }
-
-    pub(super) fn answers(&self) -> bool {
-        self.info.is_some() && self.trouble.is_none()
-    }
-
-    pub(super) fn standing(&self, name: &str, version: u64) -> Standing {
-        match self.groups.get(name) {
-            None => Standing::Unknown,
-            Some(group) if group.settled >= version => group.standing.clone(),
-            Some(_) => Standing::Waiting,
-        }
-    }
-
-    pub(super) fn is_settled(&self, tickets: &[(Arc<str>, u64)]) -> bool {
-        let lost = self.trouble.as_ref().is_some_and(|trouble| !trouble.probation);
-        lost || self.answers()
-            && tickets.iter().all(|(name, version)| self.standing(name, *version) != Standing::Waiting)
-    }
-
-    pub(super) fn refusals(&self) -> Vec<(ServiceKey, Arc<str>, Arc<ApiError>)> {
-        let refusal = |(name, group): (&Arc<str>, &Group)| match &group.standing {
-            Standing::Refused(error) if !group.leaving => Some((group.service.clone(), name.clone(), error.clone())),
-            _ => None,
-        };
-        self.groups.iter().filter_map(refusal).collect()
-    }
-
-    pub(super) fn stands(&self) -> ApiStanding {
-        let mut standing = ApiStanding {
-            answers: self.answers(),
-            servers: PeerState::ALL.into_iter().map(|state| (state.as_str(), 0)).collect(),
-            active: self.live.active,
-            removed_busy: self.live.removed_busy,
-            drift: self.drift,
-            changes: self.changes,
-            failures: self.failures,
-            ..ApiStanding::default()
-        };
-        for (state, count) in &self.live.servers {
-            standing.servers.insert(state.as_str(), *count);
-        }
-        for group in self.groups.values() {
-            let of = match &group.standing {
-                _ if group.settled < group.version => &mut standing.behind,
-                Standing::InStep => &mut standing.in_step,
-                Standing::Refused(error) if error.problem == Problem::UpstreamNotFound => &mut standing.missing,
-                Standing::Refused(_) => &mut standing.refused,
-                Standing::Waiting | Standing::Unknown => &mut standing.behind,
-            };
-            *of += 1;
-        }
-        standing
     }
 }
