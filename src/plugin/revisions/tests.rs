@@ -44,7 +44,7 @@ enum Fate {
     Lost,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Change(u8, Option<(u16, u8)>),
     Apply(Fate),
