@@ -57,7 +57,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("health-address", "192.0.2.10"),
     ("plugin-dir", "/usr/lib/lbex/plugins"),
     ("backend-config", "/etc/lbex/backend.json"),
-    ("nginx-plus-api", "http://127.0.0.1:8080/api"),
+    ("nginx-plus-api", "https://10.0.0.1:8443/api"),
+    ("nginx-plus-ca", "/etc/lbex/plus-ca.pem"),
+    ("nginx-plus-client-cert", "/etc/lbex/plus-client.pem"),
+    ("nginx-plus-client-key", "/etc/lbex/plus-client.key"),
+    ("nginx-plus-token-file", "/etc/lbex/plus-token"),
+    ("nginx-plus-password-file", "/etc/lbex/plus-password"),
 ];
 
 /// What the units say themselves, which goes before the file.
@@ -168,11 +173,12 @@ fn the_settings_file_parses_as_it_is_and_with_every_setting_switched_on() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     assert_eq!(render(&text), "", "as it is");
-    // What excludes each other, and what later versions will have.
-    let out = ["proxy", "kubeconfig", "plugin-dir", "backend-config", "nginx-plus-api"];
+    // What excludes each other, and what only other backends read.
+    let out = ["proxy", "kubeconfig", "backend-config"];
     let on = |line: &str| {
         let key = line.strip_prefix('#').and_then(|line| line.split_once(": ")).map(|(key, _)| key);
-        let switch = key.is_some_and(|key| names.contains(key) && !out.contains(&key));
+        let switch =
+            key.is_some_and(|key| names.contains(key) && !out.contains(&key) && !key.starts_with("nginx-plus"));
         if switch { line[1..].to_owned() } else { line.to_owned() }
     };
     let all: Vec<String> = text.lines().map(on).collect();

@@ -173,6 +173,11 @@ async fn an_api_server_restored_empty_stops_no_traffic_and_recovery_is_no_reload
     world.api.set("services", objects(&world.services[..5]));
     world.api.expire();
     world.held("service", 7).await?;
+    eventually("LBEX watches again", SOON, async || {
+        ensure!(world.api.is_watched("services"));
+        Ok(())
+    })
+    .await?;
     for service in &world.services[5..9] {
         world.api.event("services", "ADDED", service);
     }

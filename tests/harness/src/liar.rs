@@ -140,6 +140,11 @@ impl Liar {
         lock(&self.state).watches.clear();
     }
 
+    /// Whether anybody watches: what is said before that is heard by nobody.
+    pub fn is_watched(&self, plural: &str) -> bool {
+        lock(&self.state).watches.iter().any(|(of, _)| of == plural)
+    }
+
     /// Says on the watches of `plural` that something happened to an object: `ADDED`, `MODIFIED`, `DELETED`.
     pub fn event(&self, plural: &str, what: &str, object: &dyn Object) {
         let mut state = lock(&self.state);
