@@ -12,6 +12,7 @@
 //! | [`backends`] | servers that answer with their own name over TCP and UDP, and clients that ask them |
 //! | [`netns`] | network namespaces with addresses that may stand in EndpointSlices |
 //! | [`lbex`] | LBEX as a process: health, metrics, log, signals, and no NGINX left behind |
+//! | [`manifests`] | an LBEX on a folder of manifests, and who answers at its ports |
 //! | [`nginx`] | the NGINX builds that tests run on, and the NGINX processes of a folder |
 //! | [`process`] | programs that end when the test does, in whatever way it ends |
 //! | [`wait`] | the one place that polls |
@@ -48,6 +49,7 @@ pub mod backends;
 pub mod http;
 pub mod lbex;
 pub mod liar;
+pub mod manifests;
 pub mod netns;
 pub mod nginx;
 pub mod objects;

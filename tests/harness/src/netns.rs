@@ -210,3 +210,16 @@ fn ip_batch(lines: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Runs a test inside a network namespace of its own where that is allowed (root): no port there is anybody else's.
+pub async fn alone<T: Future<Output = Result<()>>>(test: impl FnOnce() -> T + Send) -> Result<()> {
+    if !Uid::effective().is_root() {
+        return test().await;
+    }
+    let netns = Netns::new()?;
+    netns.enter(|| {
+        // Its threads, and the processes they start, are inside too.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test())
+    })?
+}

@@ -9,15 +9,27 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::apiserver::ca_params;
 
 /// A certificate authority.
 #[derive(Debug)]
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A client's certificate with its key.
+#[derive(Debug)]
+pub struct ClientIdentity {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// Both, as a file would have them.
+    pub pem: String,
+}
 
 /// When a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +53,29 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A server with a certificate of this authority for `name`.
-    fn server(&self, name: &str, validity: Validity) -> Result<TlsAcceptor> {
+    /// Its own certificate, as DER.
+    pub fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// A certificate of this authority for a client called `name`, with its key.
+    pub fn client(&self, name: &str) -> Result<ClientIdentity> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.0)?;
+        let pem = format!("{}{}", certificate.pem(), key.serialize_pem());
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        Ok(ClientIdentity { certificate: certificate.der().clone(), key, pem })
+    }
+
+    /// A server with a certificate of this authority for `name`; `clients`: it wants certificates of that one.
+    pub fn server_config(
+        &self,
+        name: &str,
+        validity: Validity,
+        clients: Option<&Authority>,
+    ) -> Result<Arc<ServerConfig>> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         let (from, to) = match validity {
             Validity::Now => (2000, 2090),
@@ -54,11 +87,18 @@ impl Authority {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.0)?.der().clone();
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        let provider = Arc::new(ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let config = match clients {
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(clients.der())?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+                config.with_client_cert_verifier(verifier)
+            }
+            None => config.with_no_client_auth(),
+        };
+        Ok(Arc::new(config.with_single_cert(vec![certificate], key)?))
     }
 }
 
@@ -72,12 +112,12 @@ pub struct TlsServer {
 impl TlsServer {
     /// Passes what it gets to a server that does without TLS, and back.
     pub async fn before(server: SocketAddr, by: &Authority, name: &str, validity: Validity) -> Result<Self> {
-        Self::start(by.server(name, validity)?, Some(server)).await
+        Self::start(by.server_config(name, validity, None)?, Some(server)).await
     }
 
     /// An HTTP proxy (`CONNECT`) that is itself spoken to by TLS.
     pub async fn proxy(by: &Authority, name: &str, validity: Validity) -> Result<Self> {
-        Self::start(by.server(name, validity)?, None).await
+        Self::start(by.server_config(name, validity, None)?, None).await
     }
 
     /// Where it listens.
@@ -85,7 +125,8 @@ impl TlsServer {
         self.address
     }
 
-    async fn start(acceptor: TlsAcceptor, server: Option<SocketAddr>) -> Result<Self> {
+    async fn start(config: Arc<ServerConfig>, server: Option<SocketAddr>) -> Result<Self> {
+        let acceptor = TlsAcceptor::from(config);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let mut tasks = JoinSet::new();

@@ -76,6 +76,13 @@ impl Conversation {
         if answer == line { Ok(()) } else { Err(invalid(format!("sent {line:?}, got {answer:?}"))) }
     }
 
+    /// Says that there is no more to come and waits until the other side closes the connection too: then a load balancer in between
+    /// has done with it.
+    pub async fn finish(mut self, deadline: Duration) -> io::Result<()> {
+        self.stream.get_mut().shutdown().await?;
+        self.closed(deadline).await
+    }
+
     /// Waits until the other side closes the connection (in whatever way), up to `deadline`.
     pub async fn closed(&mut self, deadline: Duration) -> io::Result<()> {
         let mut rest = Vec::new();

@@ -223,6 +223,12 @@ impl Lbex {
         processes_of(&self.prefix)
     }
 
+    /// The ids of the NGINX processes that serve new clients, master and workers.
+    pub fn serving_nginx_pids(&self) -> Vec<u32> {
+        let processes = self.nginx_processes();
+        processes.iter().filter(|process| !process.is_shutting_down()).map(|process| process.pid).collect()
+    }
+
     /// Awaits `work`; fails early, with the end of the log, if LBEX ends meanwhile.
     async fn unless_ended<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let forever = Duration::from_secs(3600);
