@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs and builds what LBEX's end-to-end tests run, once:
-#   - from Debian: etcd, NGINX with its stream module, iproute2 (as root; no service is started);
+#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2 (as root; no service is started);
 #   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok;
 #   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
 # With the argument stock-nginx it does the last of these alone.
@@ -63,6 +63,7 @@ missing_packages() {
     find_program etcd >/dev/null || echo etcd-server
     find_program nginx >/dev/null || echo nginx
     nginx_has_stream || echo libnginx-mod-stream
+    find_program haproxy >/dev/null || echo haproxy
     find_program ip >/dev/null || echo iproute2
 }
 
@@ -125,6 +126,7 @@ install_packages() {
     trap - EXIT
     case $packages in *etcd-server*) disable_service etcd.service ;; esac
     case $packages in *nginx\ *) disable_service nginx.service ;; esac
+    case $packages in *haproxy*) disable_service haproxy.service ;; esac
 }
 
 # --- Go programs -------------------------------------------------------------------------------
