@@ -44,3 +44,12 @@ impl Subject for HaProxy {
 }
 
 conformance!(haproxy, HaProxy);
+
+/// `lbex plugin check`: everything that LBEX may ask of a plugin.
+#[test]
+fn it_passes_the_conformance_kit() -> Result<()> {
+    let output = std::process::Command::new(super::binary()).args(["plugin", "check"]).arg(library()?).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && text.contains(" passed\n") && text.contains("passed  servers change live: in "), "{text}");
+    Ok(())
+}

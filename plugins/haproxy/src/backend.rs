@@ -209,7 +209,11 @@ impl HaProxy {
     }
 
     /// Takes out what HAProxy is known to refuse. Whether all that is left is known to be good.
-    fn without_known_culprits(&self, plan: &mut Plan, refused: &mut Refusals) -> bool {
+    fn without_known_culprits(&mut self, plan: &mut Plan, refused: &mut Refusals) -> bool {
+        if !self.verdicts.is_empty() {
+            let wanted: BTreeSet<String> = plan.values().map(|proxies| text(proxies)).collect();
+            self.verdicts.retain(|text, _| wanted.contains(text));
+        }
         let known = self.serves.as_ref().map(|serves| &serves.plan);
         let mut all_known = self.serves.is_some();
         plan.retain(|name, proxies| {
@@ -238,8 +242,6 @@ impl HaProxy {
             Failure::Check(error) => error,
             Failure::Nobody(why) => Error::invalid(format_args!("HAProxy refuses the configuration: {why}")),
         })?;
-        let live: BTreeSet<String> = plan.values().map(|proxies| text(proxies)).collect();
-        self.verdicts.retain(|text, _| live.contains(text));
         for (name, why) in culprits {
             if let Some(proxies) = plan.remove(&name) {
                 self.verdicts.insert(text(&proxies), why.clone());

@@ -77,12 +77,12 @@ impl Control {
 
     /// The processes, as the master knows them.
     pub fn processes(&self, timeout: Duration) -> io::Result<Processes> {
-        processes(&ask(&self.master, "show proc", timeout)?).ok_or_else(|| unexpected("show proc"))
+        processes(&ask(&self.master, "show proc\nquit", timeout)?).ok_or_else(|| unexpected("show proc"))
     }
 
     /// The clients' connections of an old worker.
     pub fn old_connections(&self, pid: u32, timeout: Duration) -> io::Result<u64> {
-        let answer = ask(&self.master, &format!("@!{pid} show info"), timeout)?;
+        let answer = ask(&self.master, &format!("@!{pid} show info\nquit"), timeout)?;
         info(&answer).map(|info| info.connections).ok_or_else(|| unexpected("show info"))
     }
 }
@@ -91,6 +91,7 @@ fn unexpected(command: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("HAProxy answers {command:?} with something else"))
 }
 
+/// A worker closes after one line, the master when it is told to.
 fn ask(socket: &Path, line: &str, timeout: Duration) -> io::Result<String> {
     let timeout = timeout.max(Duration::from_millis(1));
     let mut stream = UnixStream::connect(socket)?;
