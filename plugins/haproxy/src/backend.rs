@@ -1,7 +1,6 @@
 //! The backend: desired state in, a serving HAProxy out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::control::{Info, Processes};
 use crate::drains::Drains;
 use crate::isolate::{Failure, Verdict, isolate};
 use crate::ports::probe;
-use crate::process::{COMMAND, Program, alerts, owner, wrong_lines};
+use crate::process::{COMMAND, Program, alerts, is_gone, owner, wrong_lines};
 use crate::render::{File, Global, Proxy, file, proxies, refusal};
 use crate::servers::{Server, by_proxy, commands, leaving, read};
 
@@ -159,7 +158,7 @@ impl Backend for HaProxy {
         if in_step {
             self.keep_house(call)?;
         }
-        let old = self.program.control.processes(call.remaining())?.old;
+        let old = self.program.processes(call)?.old;
         // A client's connection and the server's.
         let held = old.iter().filter_map(|pid| self.program.control.old_connections(*pid, call.remaining()).ok());
         let held: u64 = held.map(|connections| 2 * connections).sum();
@@ -196,7 +195,7 @@ impl HaProxy {
             running.is_some_and(|info| info.pid == serves.pid && info.layout.as_ref() == Some(&serves.layout))
         };
         let bound = self.serves.as_ref().filter(same).map(|serves| binds(&serves.plan)).unwrap_or_default();
-        let processes = running.and_then(|_| self.program.control.processes(COMMAND.min(call.remaining())).ok());
+        let processes = running.and_then(|_| self.program.processes(call).ok());
         let ours: Vec<u32> = processes.map(all_pids).unwrap_or_default();
         for (name, proxies) in plan.iter_mut() {
             proxies.retain(|proxy| {
@@ -319,10 +318,6 @@ impl HaProxy {
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn not_there(detail: &str) -> Observation {

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lbex_plugin_sdk::{Call, Error};
 use nix::errno::Errno;
@@ -108,9 +108,23 @@ impl Program {
 
     /// Reloads HAProxy, and waits until it serves this layout.
     pub fn reload(&self, layout: &str, call: &Call) -> Result<Info, Error> {
-        let before = self.control.processes(COMMAND.min(call.remaining()))?;
+        let before = self.processes(call)?;
         signal(before.master, Signal::SIGUSR2)?;
         self.wait_for(layout, Some(&before), call)
+    }
+
+    /// The processes. The master begins anew after each start and reload, and does not answer for that moment.
+    pub(crate) fn processes(&self, call: &Call) -> Result<Processes, Error> {
+        let until = Instant::now() + COMMAND;
+        loop {
+            match self.control.processes(COMMAND.min(call.remaining())) {
+                Ok(processes) => return Ok(processes),
+                Err(error) if Instant::now() > until || !call.sleep(STEP) => {
+                    return Err(Error::retry(format_args!("HAProxy's master does not answer: {error}")));
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     fn wait_for(&self, layout: &str, before: Option<&Processes>, call: &Call) -> Result<Info, Error> {
@@ -137,15 +151,15 @@ impl Program {
     pub fn stop(&self, drain: Duration, call: &Call) -> Result<(), Error> {
         let Some(master) = self.master() else { return Ok(()) };
         signal(master, Signal::SIGUSR1)?;
-        let until = std::time::Instant::now() + drain;
-        while self.is_ours(master) && std::time::Instant::now() < until && call.sleep(STEP) {}
+        let until = Instant::now() + drain;
+        while self.is_ours(master) && Instant::now() < until && call.sleep(STEP) {}
         for last in [Signal::SIGTERM, Signal::SIGKILL] {
             if !self.is_ours(master) {
                 return Ok(());
             }
             signal(master, last)?;
-            let until = std::time::Instant::now() + COMMAND;
-            while self.is_ours(master) && std::time::Instant::now() < until && call.sleep(STEP) {}
+            let until = Instant::now() + COMMAND;
+            while self.is_ours(master) && Instant::now() < until && call.sleep(STEP) {}
         }
         if self.is_ours(master) { Err(Error::retry(format_args!("HAProxy (process {master}) does not end"))) } else { Ok(()) }
     }
@@ -153,9 +167,7 @@ impl Program {
     /// Ends a master whose worker is gone.
     fn clean_up(&self, call: &Call) -> Result<(), Error> {
         match self.control.info(COMMAND.min(call.remaining())) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                self.stop(Duration::ZERO, call)
-            }
+            Err(error) if is_gone(&error) => self.stop(Duration::ZERO, call),
             Err(error) => Err(Error::retry(format_args!("HAProxy runs and does not answer: {error}"))),
             Ok(_) => self.stop(Duration::ZERO, call),
         }
@@ -186,6 +198,11 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
+}
+
+/// Whether it says that nobody is at the other end of a socket.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// Runs a command to its end, or until the call is over. What it says goes through a file: a daemon would keep a pipe open.

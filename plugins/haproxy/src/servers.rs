@@ -108,12 +108,3 @@ pub fn leaving<'a>(desired: &Proxy, running: &'a [Server]) -> impl Iterator<Item
     let names: BTreeSet<String> = desired.servers.iter().map(|server| server_name(*server)).collect();
     running.iter().filter(move |server| !names.contains(&server.name))
 }
-
-/// Reads the answers to `show servers conn`: the connections of each server, by `SECTION/SERVER`.
-pub fn connections(text: &str) -> BTreeMap<String, u64> {
-    let row = |line: &str| {
-        let fields: Vec<&str> = line.split(' ').collect();
-        Some((fields.first()?.to_string(), fields.get(6)?.parse().ok()?))
-    };
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect()
-}

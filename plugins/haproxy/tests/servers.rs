@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use lbex_haproxy::render::Proxy;
-use lbex_haproxy::servers::{Server, by_proxy, commands, connections, id, leaving, read, server_name};
+use lbex_haproxy::servers::{Server, by_proxy, commands, id, leaving, read, server_name};
 
 fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -95,8 +95,4 @@ fn what_haproxy_says_is_read() {
     assert_eq!(web[1].address, Some(at("[fd00::1]:80")));
     assert_eq!((servers["default:hash:81"][0].id, servers["default:hash:81"][0].weight), (77, 16));
     assert_eq!(read("Can't find backend.\n"), None);
-
-    let text = "# bkname/svname bkid/svid addr port - purge_delay used_cur used_max\n\
-        default:web:80/10.0.0.1:80 2/5 10.0.0.1 80 - 0 3 4 0 0 0 0 0\n";
-    assert_eq!(connections(text)["default:web:80/10.0.0.1:80"], 3);
 }
