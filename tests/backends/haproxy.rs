@@ -50,6 +50,9 @@ conformance!(haproxy, HaProxy);
 fn it_passes_the_conformance_kit() -> Result<()> {
     let output = std::process::Command::new(super::binary()).args(["plugin", "check"]).arg(library()?).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && text.contains(" passed\n") && text.contains("passed  servers change live: in "), "{text}");
+    ensure!(
+        output.status.success() && text.contains(" passed\n") && text.contains("passed  servers change live: in "),
+        "{text}"
+    );
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lbex_plugin_sdk::{
-    Action, Algorithm, Backend, Call, Capabilities, Changes, Error, Host, Observation, Outcome, Protocol, Refusal,
-    ReloadReason, Settings, State,
+    Action, Algorithm, Backend, Call, Capabilities, Changes, Error, Host, Instead, Observation, Outcome, Protocol,
+    Refusal, ReloadReason, Settings, State,
 };
 
 use crate::config::Config;
@@ -207,23 +207,50 @@ impl HaProxy {
         }
     }
 
-    /// Takes out what HAProxy is known to refuse. Whether all that is left is known to be good.
+    /// Puts aside what HAProxy is known to refuse. Whether all that is left is known to be good.
     fn without_known_culprits(&mut self, plan: &mut Plan, refused: &mut Refusals) -> bool {
         if !self.verdicts.is_empty() {
             let wanted: BTreeSet<String> = plan.values().map(|proxies| text(proxies)).collect();
             self.verdicts.retain(|text, _| wanted.contains(text));
         }
-        let known = self.serves.as_ref().map(|serves| &serves.plan);
-        let mut all_known = self.serves.is_some();
-        plan.retain(|name, proxies| {
-            if let Some(why) = self.verdicts.get(&text(proxies)) {
-                refused.entry(name.clone()).or_default().push(config_refused(why));
-                return false;
+        let culprit = |proxies: &Vec<Proxy>| self.verdicts.get(&text(proxies)).cloned();
+        let culprits: BTreeMap<String, String> =
+            plan.iter().filter_map(|(name, proxies)| Some((name.clone(), culprit(proxies)?))).collect();
+        self.put_aside(culprits, plan, refused);
+        self.serves.as_ref().is_some_and(|serves| {
+            let known = |(name, proxies): (&String, &Vec<Proxy>)| {
+                serves.plan.get(name).is_some_and(|known| same_layout(known, proxies))
+            };
+            plan.iter().all(known)
+        })
+    }
+
+    /// Takes out Services that HAProxy refuses, each with why. One that is being served stays as it was, with its servers of now, unless
+    /// another Service has a port of it now.
+    fn put_aside(&self, culprits: BTreeMap<String, String>, plan: &mut Plan, refused: &mut Refusals) {
+        let wanted: Vec<_> =
+            culprits.into_iter().filter_map(|(name, why)| Some((plan.remove(&name)?, name, why))).collect();
+        let mut taken = binds(plan);
+        for (wanted, name, why) in wanted {
+            let was = self.serves.as_ref().and_then(|serves| serves.plan.get(&name)).cloned().unwrap_or_default();
+            let mut stays = was;
+            if stays.iter().flat_map(|proxy| &proxy.binds).any(|bind| taken.contains(bind)) {
+                stays.clear();
             }
-            all_known &= known.and_then(|plan| plan.get(name)).is_some_and(|known| same_layout(known, proxies));
-            true
-        });
-        all_known
+            for proxy in &mut stays {
+                taken.extend(&proxy.binds);
+                if let Some(now) = wanted.iter().find(|now| now.port == proxy.port) {
+                    proxy.servers.clone_from(&now.servers);
+                }
+            }
+            let instead = if stays.is_empty() { Instead::LeftOut } else { Instead::LastGood };
+            let message = format!("HAProxy refuses its configuration: {why}");
+            let refusal = Refusal { instead, ..refusal(None, "ConfigurationRefused", message) };
+            refused.entry(name.clone()).or_default().push(refusal);
+            if !stays.is_empty() {
+                plan.insert(name, stays);
+            }
+        }
     }
 
     /// Takes out the Services that HAProxy's check refuses.
@@ -241,12 +268,12 @@ impl HaProxy {
             Failure::Check(error) => error,
             Failure::Nobody(why) => Error::invalid(format_args!("HAProxy refuses the configuration: {why}")),
         })?;
-        for (name, why) in culprits {
-            if let Some(proxies) = plan.remove(&name) {
-                self.verdicts.insert(text(&proxies), why.clone());
-                refused.entry(name).or_default().push(config_refused(&why));
+        for (name, why) in &culprits {
+            if let Some(proxies) = plan.get(name) {
+                self.verdicts.insert(text(proxies), why.clone());
             }
         }
+        self.put_aside(culprits, plan, refused);
         Ok(())
     }
 
@@ -269,13 +296,16 @@ impl HaProxy {
     /// Brings the servers of these sections, which are all or some, to what is desired, and sees that they are. Whether one was changed.
     fn change_servers(&mut self, sections: &[&Proxy], all: bool, call: &Call) -> Result<bool, Error> {
         let mut running = self.servers(sections, all, call)?;
-        let to_do = self.to_do(sections, &running);
+        let to_do = Self::to_do(sections, &running);
         if !to_do.is_empty() {
             let said = self.program.control.ask(&to_do, COMMAND.min(call.remaining()))?;
             running = self.servers(sections, all, call)?;
-            if let Some(left) = self.to_do(sections, &running).first() {
+            if let Some(left) = Self::to_do(sections, &running).first() {
                 let said = said.lines().find(|line| !line.is_empty() && !line.starts_with("New server"));
-                return Err(Error::retry(format_args!("HAProxy did not do {left:?}: {}", said.unwrap_or("it says nothing"))));
+                return Err(Error::retry(format_args!(
+                    "HAProxy did not do {left:?}: {}",
+                    said.unwrap_or("it says nothing")
+                )));
             }
         }
         let left = sections.iter().flat_map(|proxy| leaving(proxy, running_of(&running, proxy)));
@@ -284,7 +314,7 @@ impl HaProxy {
         Ok(!to_do.is_empty())
     }
 
-    fn to_do(&self, sections: &[&Proxy], running: &BTreeMap<String, Vec<Server>>) -> Vec<String> {
+    fn to_do(sections: &[&Proxy], running: &BTreeMap<String, Vec<Server>>) -> Vec<String> {
         sections.iter().flat_map(|proxy| commands(proxy, running_of(running, proxy))).collect()
     }
 
@@ -361,10 +391,6 @@ fn same_layout(one: &[Proxy], other: &[Proxy]) -> bool {
 
 fn text(proxies: &[Proxy]) -> String {
     proxies.iter().map(|proxy| proxy.layout.as_str()).collect()
-}
-
-fn config_refused(why: &str) -> Refusal {
-    refusal(None, "ConfigurationRefused", format!("HAProxy refuses its configuration: {why}"))
 }
 
 fn verdict(file: &File, words: &str) -> Verdict {

@@ -48,7 +48,9 @@ impl Config {
         let config: Self = serde_json::from_str(text)
             .map_err(|error| Error::invalid(format_args!("the settings of the haproxy backend: {error}")))?;
         let wrong = |member: &str, value: &dyn std::fmt::Display, allowed: &str| {
-            Err(Error::invalid(format_args!("the settings of the haproxy backend: {member} is {value}, allowed is {allowed}")))
+            Err(Error::invalid(format_args!(
+                "the settings of the haproxy backend: {member} is {value}, allowed is {allowed}"
+            )))
         };
         if let Some(dir) = config.run_dir.as_deref().filter(|dir| !dir.is_absolute()) {
             return wrong("run_dir", &dir.display(), "an absolute path");
@@ -80,7 +82,10 @@ mod tests {
         assert_eq!(Config::read(None).unwrap(), Config::default());
         assert_eq!(Config::read(Some(" \n")).unwrap(), Config::default());
         let config = Config::read(Some(r#"{"drain_timeout_seconds": 30, "threads": 2}"#)).unwrap();
-        assert_eq!((config.drain_timeout(), config.threads, config.retries), (Some(Duration::from_secs(30)), Some(2), 1));
+        assert_eq!(
+            (config.drain_timeout(), config.threads, config.retries),
+            (Some(Duration::from_secs(30)), Some(2), 1)
+        );
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Drains {
     /// Deletes those without connections, and closes the connections of those that had `limit`.
     pub(crate) fn go_on(&mut self, control: &Control, limit: Option<Duration>, timeout: Duration) -> io::Result<()> {
         let begin = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let some: Vec<Key> = self.since.range((begin, Bound::Unbounded)).map(|(key, _)| key).take(AT_ONCE).cloned().collect();
+        let some: Vec<Key> =
+            self.since.range((begin, Bound::Unbounded)).map(|(key, _)| key).take(AT_ONCE).cloned().collect();
         if some.len() == AT_ONCE {
             self.last = some.last().cloned();
         }

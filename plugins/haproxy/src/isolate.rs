@@ -83,7 +83,9 @@ mod tests {
             let here: Vec<&str> = some.iter().copied().filter(|name| bad.contains(name)).collect();
             Ok(match here.is_empty() {
                 true => Verdict::Good,
-                false if names_them => Verdict::Blames(here.iter().map(|n| ((*n).to_owned(), "why".to_owned())).collect()),
+                false if names_them => {
+                    Verdict::Blames(here.iter().map(|n| ((*n).to_owned(), "why".to_owned())).collect())
+                }
                 false => Verdict::Bad("why".to_owned()),
             })
         });

@@ -24,7 +24,8 @@ pub struct Holder {
 pub fn probe(address: SocketAddr, ours: &[u32]) -> Result<(), Refusal> {
     let Err(error) = bind(address) else { return Ok(()) };
     let port = address.port();
-    let refused = |code: &str, why: String| Err(refusal(Some(port), code, format!("port {port} at {}: {why}", address.ip())));
+    let refused =
+        |code: &str, why: String| Err(refusal(Some(port), code, format!("port {port} at {}: {why}", address.ip())));
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EADDRINUSE) => {
             let why = match holder(address) {

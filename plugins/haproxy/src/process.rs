@@ -39,7 +39,8 @@ impl Program {
     pub fn find(program: &Path, dir: &Path) -> Result<Self, Error> {
         let path = find(program)?;
         let output = Command::new(&path).arg("-v").stdin(Stdio::null()).output();
-        let output = output.map_err(|error| Error::invalid(format_args!("failed to run {}: {error}", path.display())))?;
+        let output =
+            output.map_err(|error| Error::invalid(format_args!("failed to run {}: {error}", path.display())))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let version = text.lines().find_map(|line| line.strip_prefix("HAProxy version ")?.split(' ').next());
         let Some(version) = version else {
@@ -150,6 +151,10 @@ impl Program {
     /// Ends HAProxy: old connections may go on for `drain`.
     pub fn stop(&self, drain: Duration, call: &Call) -> Result<(), Error> {
         let Some(master) = self.master() else { return Ok(()) };
+        // A master that begins anew takes no signal yet. One that never answers is ended all the same.
+        if let Err(error) = self.processes(call) {
+            tracing::debug!("{error}");
+        }
         signal(master, Signal::SIGUSR1)?;
         let until = Instant::now() + drain;
         while self.is_ours(master) && Instant::now() < until && call.sleep(STEP) {}
@@ -161,7 +166,11 @@ impl Program {
             let until = Instant::now() + COMMAND;
             while self.is_ours(master) && Instant::now() < until && call.sleep(STEP) {}
         }
-        if self.is_ours(master) { Err(Error::retry(format_args!("HAProxy (process {master}) does not end"))) } else { Ok(()) }
+        if self.is_ours(master) {
+            Err(Error::retry(format_args!("HAProxy (process {master}) does not end")))
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends a master whose worker is gone.

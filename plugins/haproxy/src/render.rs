@@ -60,7 +60,11 @@ pub fn proxies(name: &str, service: &Service) -> Result<Vec<Proxy>, Refusal> {
         [namespace, name].iter().all(|part| (1..=253).contains(&part.len()) && part.chars().all(allowed))
     });
     let Some((namespace, service_name)) = parts else {
-        return Err(refusal(None, "NameUnsupported", "its name has characters that no name of a Service has".to_owned()));
+        return Err(refusal(
+            None,
+            "NameUnsupported",
+            "its name has characters that no name of a Service has".to_owned(),
+        ));
     };
     let proxy = |listener: &Listener| {
         if listener.protocol == Protocol::Udp {
@@ -85,8 +89,8 @@ fn proxy(name: String, listener: &Listener) -> Proxy {
         line(&mut layout, format_args!("bind {}{}", written(*bind), if bind.is_ipv6() { " v6only" } else { "" }));
     }
     for networks in listener.allow.chunks(NETWORKS_PER_LINE) {
-        let networks: String = networks.iter().map(|network| format!(" {network}")).collect();
-        line(&mut layout, format_args!("acl allowed src{networks}"));
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        line(&mut layout, format_args!("acl allowed src {}", networks.join(" ")));
     }
     if !listener.allow.is_empty() {
         line(&mut layout, format_args!("tcp-request connection reject unless allowed"));
@@ -117,7 +121,9 @@ fn proxy(name: String, listener: &Listener) -> Proxy {
 
 fn line(text: &mut String, line: std::fmt::Arguments) {
     text.push_str("    ");
-    text.write_fmt(line).and_then(|()| text.write_char('\n')).unwrap_or_else(|_| unreachable!("a String takes all text"));
+    text.write_fmt(line)
+        .and_then(|()| text.write_char('\n'))
+        .unwrap_or_else(|_| unreachable!("a String takes all text"));
 }
 
 /// HAProxy takes 0 for 'no limit'.
@@ -175,7 +181,8 @@ pub fn file<'a>(global: &Global, proxies: impl Iterator<Item = (&'a str, &'a Pro
     let mut hash = Sha256::new_with_prefix(head.as_bytes());
     hash.update(tail.as_bytes());
     proxies.clone().for_each(|(_, proxy)| hash.update(proxy.layout.as_bytes()));
-    let layout: String = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let mut layout = format!("{:x}", hash.finalize());
+    layout.truncate(24);
 
     let mut text = format!("{head}    description {DESCRIPTION}{layout}\n{tail}");
     let mut at = 1 + text.lines().count();

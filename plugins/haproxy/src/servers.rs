@@ -78,24 +78,21 @@ pub fn commands(desired: &Proxy, running: &[Server]) -> Vec<String> {
     for address in &desired.servers {
         let name = server_name(*address);
         let full = format!("{}/{name}", desired.name);
-        match running.iter().find(|server| server.name == name) {
-            Some(server) => {
-                if server.address != Some(*address) {
-                    commands.push(format!("set server {full} addr {} port {}", address.ip(), address.port()));
-                }
-                if server.weight != desired.weight {
-                    commands.push(format!("set server {full} weight {}", desired.weight));
-                }
-                if !server.ready {
-                    commands.push(format!("set server {full} state ready"));
-                }
-            }
-            None => {
-                let id = id(*address, &taken);
-                taken.insert(id);
-                commands.push(format!("add server {full} {} id {id} weight {}", written(*address), desired.weight));
-                commands.push(format!("set server {full} state ready"));
-            }
+        let Some(server) = running.iter().find(|server| server.name == name) else {
+            let id = id(*address, &taken);
+            taken.insert(id);
+            commands.push(format!("add server {full} {} id {id} weight {}", written(*address), desired.weight));
+            commands.push(format!("set server {full} state ready"));
+            continue;
+        };
+        if server.address != Some(*address) {
+            commands.push(format!("set server {full} addr {} port {}", address.ip(), address.port()));
+        }
+        if server.weight != desired.weight {
+            commands.push(format!("set server {full} weight {}", desired.weight));
+        }
+        if !server.ready {
+            commands.push(format!("set server {full} state ready"));
         }
     }
     let gone = leaving(desired, running).filter(|server| server.ready);

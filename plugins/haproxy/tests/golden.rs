@@ -66,7 +66,10 @@ fn everything_that_a_service_can_ask_for() {
     let few = ["10.0.0.1:8080", "10.0.0.2:8080", "[fd00::1]:8081"];
     let plan = plan(&[
         ("default/none", vec![listener(80, &[])]),
-        ("default/web", vec![listener(443, &few), Listener { algorithm: Algorithm::LeastConn, ..listener(8443, &few[..1]) }]),
+        (
+            "default/web",
+            vec![listener(443, &few), Listener { algorithm: Algorithm::LeastConn, ..listener(8443, &few[..1]) }],
+        ),
         (
             "kube-system/sticky",
             vec![Listener {

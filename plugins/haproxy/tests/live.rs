@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use lbex_haproxy::backend::HaProxy;
 use lbex_haproxy::control::Control;
 use lbex_plugin_sdk::{
-    Action, Algorithm, Backend, Call, Change, Changes, Host, Listener, Outcome, Protocol, ReloadReason, Server, Service,
-    Settings, State,
+    Action, Algorithm, Backend, Call, Change, Changes, Host, Instead, Listener, Outcome, Protocol, ReloadReason,
+    Server, Service, Settings, State,
 };
 
 type Services = BTreeMap<String, Arc<Service>>;
@@ -164,7 +164,9 @@ fn it_starts_reloads_and_changes_servers_without_a_reload() {
     assert_eq!(say(&mut held).unwrap(), 'a');
     // On disk too, for whoever reloads it.
     let config = world.dir.path().join("haproxy.cfg");
-    world.until("the file has the server", |_| std::fs::read_to_string(&config).unwrap().contains(&format!("server {b} ")));
+    world.until("the file has the server", |_| {
+        std::fs::read_to_string(&config).unwrap().contains(&format!("server {b} "))
+    });
 
     world.set("default/other", listener(other, &[a]));
     let outcome = world.apply();
@@ -246,6 +248,20 @@ fn what_haproxy_refuses_and_ports_that_are_taken_harm_nobody_else() {
     world.set("default/bad", listener(bad_port, &[a]));
     assert_eq!(world.apply().refused, BTreeMap::new());
     assert_eq!((connect(held_port).1, connect(bad_port).1), ('a', 'a'));
+
+    // One that is served and becomes bad is served as it was, with the servers that it has now.
+    let b = server(b'b');
+    world.set("default/bad", Listener { idle_timeout: Duration::from_secs(3_000_000), ..listener(bad_port, &[b]) });
+    for action in [Action::Live, Action::Unchanged] {
+        let outcome = world.apply();
+        assert_eq!((outcome.action, outcome.refused["default/bad"][0].instead), (action, Instead::LastGood));
+        assert_eq!(connect(bad_port).1, 'b');
+    }
+    // Unless another has its port.
+    world.set("default/new", listener(bad_port, &[a]));
+    let outcome = world.apply();
+    assert_eq!(outcome.refused["default/bad"][0].instead, Instead::LeftOut);
+    assert_eq!(connect(bad_port).1, 'a');
 }
 
 #[test]
@@ -287,7 +303,9 @@ fn it_is_adopted_and_put_right() {
             assert_eq!(say(&mut held).unwrap(), 'b');
         }
     });
+    let begin = Instant::now();
     world.backend.stop(Duration::from_secs(20), &call()).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     talk.join().unwrap();
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
 }
