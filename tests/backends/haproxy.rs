@@ -1,10 +1,18 @@
 //! `--backend .../liblbex_haproxy.so`: the plugin in `plugins/haproxy`, with the machine's HAProxy.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lbex_conformance::{Feature, Subject, Ways, conformance};
+use lbex_test_harness::backends::tcp_ask;
 use lbex_test_harness::lbex::{Builder, Lbex};
+use lbex_test_harness::manifests::{World, at, pods_slice, servers, tcp_reaches};
+use lbex_test_harness::objects::service;
+use lbex_test_harness::ports::free_port;
+use lbex_test_harness::wait::{SOON, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 struct HaProxy;
 
@@ -44,6 +52,32 @@ impl Subject for HaProxy {
 }
 
 conformance!(haproxy, HaProxy);
+
+/// Whichever process of HAProxy is killed, clients are served again within two seconds (contract, section 8), and the Services are as they
+/// were last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_started_again_when_it_is_killed() -> Result<()> {
+    let (port, servers) = (free_port()?, servers(2)?);
+    let web = service("web").ask().lbex("upstream-type", "pod").tcp("tcp", port, 0).listen("tcp", port);
+    let world = World::serve(HaProxy.lbex()?, [&web as _, &pods_slice("web", &servers[..1]) as _]).await?;
+    world.put([&web as _, &pods_slice("web", &servers[1..]) as _])?;
+    tcp_reaches(at(port), &["b"]).await?;
+    for victim in [0, 1] {
+        let before = HaProxy.serving(&world.lbex);
+        ensure!(before.len() == 2, "a master and a worker: {before:?}");
+        kill(Pid::from_raw(before[victim].try_into()?), Signal::SIGKILL)?;
+        let killed = Instant::now();
+        eventually("other processes serve", SOON, || async {
+            let now = HaProxy.serving(&world.lbex);
+            ensure!(now.len() == 2 && now.iter().all(|pid| !before.contains(pid)), "{now:?}");
+            Ok(ensure!(tcp_ask(at(port)).await? == "b"))
+        })
+        .await?;
+        ensure!(killed.elapsed() < Duration::from_secs(2), "after {:?}", killed.elapsed());
+        world.lbex.wait_healthy().await?;
+    }
+    Ok(())
+}
 
 /// `lbex plugin check`: everything that LBEX may ask of a plugin.
 #[test]

@@ -1,7 +1,6 @@
 //! The backend: desired state in, a serving HAProxy out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use lbex_plugin_sdk::{
@@ -13,16 +12,11 @@ use crate::config::Config;
 use crate::control::{Info, Processes};
 use crate::drains::Drains;
 use crate::isolate::{Failure, Verdict, isolate};
+use crate::plan::{Plan, Refusals, binds, planned, same_layout, sections, text, verdict};
 use crate::ports::probe;
-use crate::process::{COMMAND, Program, alerts, is_gone, owner, wrong_lines};
-use crate::render::{File, Global, Proxy, file, proxies, refusal};
+use crate::process::{COMMAND, Program, is_gone, owner};
+use crate::render::{Global, Proxy, file, proxies, refusal};
 use crate::servers::{Server, by_proxy, commands, leaving, read};
-
-/// The sections of each Service.
-type Plan = BTreeMap<String, Vec<Proxy>>;
-
-/// Why Services, or parts of them, are not served.
-type Refusals = BTreeMap<String, Vec<Refusal>>;
 
 /// An HAProxy.
 #[derive(Debug)]
@@ -358,47 +352,6 @@ fn all_pids(processes: Processes) -> Vec<u32> {
     [vec![processes.master], processes.workers, processes.old].concat()
 }
 
-fn planned(state: &State, refused: &mut Refusals) -> Plan {
-    let mut plan = Plan::new();
-    for (name, service) in &state.services {
-        match proxies(name, service) {
-            Ok(proxies) => {
-                plan.insert(name.clone(), proxies);
-            }
-            Err(refusal) => {
-                refused.insert(name.clone(), vec![refusal]);
-            }
-        }
-    }
-    plan
-}
-
-fn sections(plan: &Plan) -> impl Iterator<Item = (&str, &Proxy)> + Clone {
-    plan.iter().flat_map(|(name, proxies)| proxies.iter().map(move |proxy| (name.as_str(), proxy)))
-}
-
-fn binds(plan: &Plan) -> BTreeSet<SocketAddr> {
-    plan.values().flatten().flat_map(|proxy| proxy.binds.iter().copied()).collect()
-}
-
 fn running_of<'a>(running: &'a BTreeMap<String, Vec<Server>>, proxy: &Proxy) -> &'a [Server] {
     running.get(&proxy.name).map_or(&[], Vec::as_slice)
-}
-
-fn same_layout(one: &[Proxy], other: &[Proxy]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.layout == other.layout)
-}
-
-fn text(proxies: &[Proxy]) -> String {
-    proxies.iter().map(|proxy| proxy.layout.as_str()).collect()
-}
-
-fn verdict(file: &File, words: &str) -> Verdict {
-    let mut blamed = BTreeMap::new();
-    for (line, why) in wrong_lines(words) {
-        if let Some(name) = file.owner(line) {
-            blamed.entry(name.to_owned()).or_insert(why);
-        }
-    }
-    if blamed.is_empty() { Verdict::Bad(alerts(words)) } else { Verdict::Blames(blamed) }
 }

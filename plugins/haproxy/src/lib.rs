@@ -25,5 +25,6 @@ pub mod render;
 pub mod servers;
 
 mod drains;
+mod plan;
 
 lbex_plugin_sdk::plugin!(backend::HaProxy);

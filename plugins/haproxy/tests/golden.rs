@@ -97,7 +97,7 @@ fn everything_that_concerns_the_whole() {
 
 #[test]
 fn very_many_networks_fit() {
-    let allow = (0..2000u32).map(|n| format!("2001:db8:{:x}::/48", n).parse().unwrap()).collect();
+    let allow = (0..2000u32).map(|n| format!("2001:db8:{n:x}::/48").parse().unwrap()).collect();
     let plan = plan(&[("default/web", vec![Listener { allow, ..listener(80, &["10.0.0.1:80"]) }])]);
     assert_eq!(wrong(&whole(&global(), &plan).text), None);
 }
