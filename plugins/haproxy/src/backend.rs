@@ -13,7 +13,7 @@ use crate::control::{Info, Processes};
 use crate::drains::Drains;
 use crate::isolate::{Failure, Verdict, isolate};
 use crate::plan::{Plan, Refusals, binds, planned, same_layout, sections, text, verdict};
-use crate::ports::probe;
+use crate::ports::{Holders, probe};
 use crate::process::{COMMAND, Program, is_gone, owner};
 use crate::render::{Global, Proxy, file, proxies, refusal};
 use crate::servers::{Server, by_proxy, commands, leaving, read};
@@ -190,11 +190,13 @@ impl HaProxy {
         };
         let bound = self.serves.as_ref().filter(same).map(|serves| binds(&serves.plan)).unwrap_or_default();
         let processes = running.and_then(|_| self.program.processes(call).ok());
-        let ours: Vec<u32> = processes.map(all_pids).unwrap_or_default();
+        let holders = Holders::new(processes.map(all_pids).unwrap_or_default());
         for (name, proxies) in plan.iter_mut() {
             proxies.retain(|proxy| {
                 let tried = proxy.binds.iter().filter(|bind| !bound.contains(bind));
-                let Some(refusal) = tried.into_iter().find_map(|bind| probe(*bind, &ours).err()) else { return true };
+                let Some(refusal) = tried.into_iter().find_map(|bind| probe(*bind, &holders).err()) else {
+                    return true;
+                };
                 refused.entry(name.clone()).or_default().push(refusal);
                 false
             });
