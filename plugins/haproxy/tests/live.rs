@@ -12,6 +12,8 @@ use lbex_plugin_sdk::{
     Action, Algorithm, Backend, Call, Change, Changes, Host, Instead, Listener, Outcome, Protocol, ReloadReason,
     Server, Service, Settings, State,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 type Services = BTreeMap<String, Arc<Service>>;
 
@@ -141,6 +143,10 @@ fn hear(stream: &mut TcpStream) -> std::io::Result<char> {
     let mut letter = [0];
     stream.read_exact(&mut letter)?;
     Ok(char::from(letter[0]))
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
 fn say(stream: &mut TcpStream) -> std::io::Result<char> {
@@ -289,9 +295,17 @@ fn it_is_adopted_and_put_right() {
     world.control().ask(&[command], Duration::from_secs(5)).unwrap();
     assert_eq!((world.apply().action, connect(port).1), (Action::Live, 'b'));
 
+    // Somebody reloads HAProxy, with the configuration of before the change.
+    world.push("default/web", listener(port, &[a]));
+    let master = world.control().processes(Duration::from_secs(5)).unwrap().master;
+    signal(master, Signal::SIGUSR2);
+    world.until("it is seen", |world| world.backend.observe(&call()).is_ok_and(|seen| seen.in_step == Some(false)));
+    assert_eq!((world.apply().refused, connect(port).1), (BTreeMap::new(), 'a'));
+    assert_eq!(world.backend.observe(&call()).unwrap().in_step, Some(true));
+    world.push("default/web", listener(port, &[b]));
+
     // The worker is killed: HAProxy ends, and is started again.
-    let pid = i32::try_from(world.pid()).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    signal(world.pid(), Signal::SIGKILL);
     world.until("it is seen", |world| world.backend.observe(&call()).is_ok_and(|seen| !seen.healthy));
     assert_eq!((world.apply().action, connect(port).1), (Action::Started, 'b'));
 
