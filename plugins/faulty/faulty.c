@@ -114,6 +114,7 @@ static int32_t apply(void *ctx, const uint8_t *document, size_t len, uint32_t ti
     return LBEX_RESYNC;
   }
   text_of(json, "\"revision\":\"", state->revision, sizeof state->revision);
+  if (strcmp(state->fault, "wake") == 0) state->host->wake(state->host->ctx);
   if (!is_fixed(state) && strcmp(state->fault, "partial") == 0) {
     snprintf(text, sizeof text, "{\"schema\":\"lbex.report/1\",\"revision\":\"%s\",\"action\":\"reloaded\"}", state->revision);
     free(json);

@@ -117,14 +117,14 @@ impl Inner {
     async fn apply(&self, desired: &DesiredState, delta: &Delta) -> Result<ApplyReport, BackendError> {
         let mut turn = self.turn.lock().await;
         self.ensure_open(&mut turn).await?;
-        let document = self.known().to_apply(desired, delta).map_err(|error| self.permanent(error))?;
+        let document = self.known().for_apply(desired, delta).map_err(|error| self.permanent(error))?;
         let was_whole = document.whole;
         match self.send(&mut turn, document, desired.generation).await? {
             Some(report) => Ok(report),
             None if was_whole => Err(self.broke(&mut turn, super::Fault::Insatiable).await),
             None => {
                 tracing::debug!(plugin = self.info.name, "the plugin asks for the whole desired state");
-                let document = self.known().to_apply(desired, delta).map_err(|error| self.permanent(error))?;
+                let document = self.known().for_apply(desired, delta).map_err(|error| self.permanent(error))?;
                 match self.send(&mut turn, document, desired.generation).await? {
                     Some(report) => Ok(report),
                     None => Err(self.broke(&mut turn, super::Fault::Insatiable).await),
@@ -137,7 +137,7 @@ impl Inner {
     async fn push(&self, services: &BTreeSet<ServiceKey>, generation: u64) -> BTreeSet<ServiceKey> {
         let mut turn = self.turn.lock().await;
         if self.is_back().is_ok() && self.thread.is_open() {
-            let document = self.known().to_push();
+            let document = self.known().for_push();
             match document {
                 Ok(Some(document)) => self.send_live(&mut turn, document).await,
                 Ok(None) => {}

@@ -11,6 +11,9 @@ use tokio::sync::Notify;
 
 use super::{fault, memory};
 
+/// How often a plugin may have LBEX look at its proxy.
+const LOOKS: Duration = Duration::from_millis(100);
+
 /// How many lines of one plugin are logged in [`PERIOD`].
 const MOST_LINES: u32 = 200;
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,6 +24,7 @@ pub(super) struct HostContext {
     name: String,
     budget: Mutex<Budget>,
     woken: Notify,
+    last_woken: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -33,7 +37,7 @@ impl HostContext {
     /// For the plugin called `name`.
     pub(super) fn new(name: &str) -> &'static Self {
         let budget = Mutex::new(Budget { since: Instant::now(), lines: 0 });
-        Box::leak(Box::new(Self { name: name.to_owned(), budget, woken: Notify::new() }))
+        Box::leak(Box::new(Self { name: name.to_owned(), budget, woken: Notify::new(), last_woken: Mutex::new(None) }))
     }
 
     /// The table that the plugin gets.
@@ -50,9 +54,15 @@ impl HostContext {
         Box::leak(Box::new(host))
     }
 
-    /// Returns when the plugin has asked for a look.
+    /// Returns when the plugin has asked for a look. Not too soon after the last time: a plugin that asks without end gets its look, and
+    /// nothing else waits for it.
     pub(super) async fn woken(&self) {
         self.woken.notified().await;
+        let last = *self.last_woken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait) = last.and_then(|last| LOOKS.checked_sub(last.elapsed())) {
+            tokio::time::sleep(wait).await;
+        }
+        *self.last_woken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     fn log(&self, severity: i32, address: usize, len: usize) {
@@ -127,6 +137,11 @@ mod tests {
         // SAFETY: its own table.
         unsafe { table.wake.unwrap()(table.ctx) };
         context.woken().await;
+        let begin = Instant::now();
+        // SAFETY: as above.
+        unsafe { table.wake.unwrap()(table.ctx) };
+        context.woken().await;
+        assert!(begin.elapsed() > LOOKS / 2, "not at once again");
     }
 
     #[test]

@@ -71,21 +71,20 @@ impl Known {
             let nothing_else = self.touched.get(key).is_none_or(|touch| touch.live);
             let live = live_servers && change.servers_only() && nothing_else;
             self.touched.insert(key.clone(), Touch { generation: delta.to, live });
-            match change.after() {
-                Some(after) if live => {
-                    self.on_their_way.insert(key.clone(), after.clone());
-                    can.insert(key.clone());
-                }
-                _ => {
-                    self.on_their_way.remove(key);
-                }
+            if let Some(after) = change.after()
+                && live
+            {
+                self.on_their_way.insert(key.clone(), after.clone());
+                can.insert(key.clone());
+            } else {
+                self.on_their_way.remove(key);
             }
         }
         can
     }
 
     /// The document that brings the plugin to `desired`, of which `delta` changed last.
-    pub(super) fn to_apply(&mut self, desired: &DesiredState, delta: &Delta) -> Result<Document, DocumentError> {
+    pub(super) fn for_apply(&mut self, desired: &DesiredState, delta: &Delta) -> Result<Document, DocumentError> {
         let generation = desired.generation;
         for key in delta.changes.keys() {
             self.touched.entry(key.clone()).or_insert(Touch { generation, live: false });
@@ -97,24 +96,21 @@ impl Known {
         let from = self.base.take();
         let revision = self.next();
         let service = |config: &Arc<ServiceConfig>| Arc::new(service_from_core(config));
-        let bytes = match &from {
-            Some(from) => {
-                let service = |key: &ServiceKey| (key.to_string(), desired.services.get(key).map(service));
-                let services = self.touched.keys().map(service).collect();
-                let (from, revision) = (from.clone(), revision.clone());
-                write(&DeltaDocument { from, revision, services, ..DeltaDocument::default() })?
-            }
-            None => {
-                let all = desired.services.iter().map(|(key, config)| (key.to_string(), service(config)));
-                let (services, revision) = (all.collect(), revision.clone());
-                write(&DesiredDocument { revision, services, ..DesiredDocument::default() })?
-            }
+        let bytes = if let Some(from) = &from {
+            let service = |key: &ServiceKey| (key.to_string(), desired.services.get(key).map(service));
+            let services = self.touched.keys().map(service).collect();
+            let (from, revision) = (from.clone(), revision.clone());
+            write(&DeltaDocument { from, revision, services, ..DeltaDocument::default() })?
+        } else {
+            let all = desired.services.iter().map(|(key, config)| (key.to_string(), service(config)));
+            let (services, revision) = (all.collect(), revision.clone());
+            write(&DesiredDocument { revision, services, ..DesiredDocument::default() })?
         };
         Ok(Document { bytes, revision, whole: from.is_none(), from, content: Content::UpTo(generation) })
     }
 
     /// The live document with all that is on its way; `None`: nothing is, or the plugin has to get everything anyway.
-    pub(super) fn to_push(&mut self) -> Result<Option<Document>, DocumentError> {
+    pub(super) fn for_push(&mut self) -> Result<Option<Document>, DocumentError> {
         let sent = std::mem::take(&mut self.on_their_way);
         if sent.is_empty() || self.base.is_none() {
             return Ok(None);

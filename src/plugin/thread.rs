@@ -1,7 +1,7 @@
 //! The OS thread that a plugin is called on: one call at a time, bytes in, bytes out. A call that does not return keeps this thread, and
 //! nothing else; it is never killed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -155,7 +155,7 @@ impl PluginThread {
 
 type Loaded = Result<(PluginInfo, &'static HostContext), LoadError>;
 
-fn run(path: &PathBuf, tell: oneshot::Sender<Loaded>, now: &Mutex<Now>, inbox: &mpsc::Receiver<(Call, Answer)>) {
+fn run(path: &Path, tell: oneshot::Sender<Loaded>, now: &Mutex<Now>, inbox: &mpsc::Receiver<(Call, Answer)>) {
     let library = match Library::load(path) {
         Ok(library) => library,
         Err(error) => {

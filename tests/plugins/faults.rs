@@ -204,3 +204,13 @@ async fn a_proxy_that_is_not_ended_is_told() -> Result<()> {
     bench.backend.stop(Duration::ZERO).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_plugin_asks_for_a_look_and_gets_it() -> Result<()> {
+    let mut bench = Bench::faulty("none wake").await?;
+    let asked = tokio::time::timeout(Duration::from_millis(50), bench.backend.woken()).await;
+    ensure!(asked.is_err(), "nobody has asked yet");
+    bench.apply("web").await?;
+    tokio::time::timeout(SOON, bench.backend.woken()).await?;
+    Ok(())
+}

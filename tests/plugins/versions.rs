@@ -70,7 +70,7 @@ fn what_is_no_plugin_is_refused() -> Result<()> {
     refused(&["-DFAULT_MAGIC=42"], "it says 0x000000000000002a where plugins say 0x4c424558504c5547")?;
     refused(&["-DFAULT_NO_OPEN"], "it exports no function lbex_plugin_open")?;
     refused(&["-DFAULT_QUERY=NULL"], "cannot be read")?;
-    refused(&["-DFAULT_SIZE=24"], "its struct lbex_plugin_info has 24 bytes; at least 64 are needed")?;
+    refused(&["-DFAULT_SIZE=24"], "its struct lbex_plugin_info has 24 bytes; at least 56 are needed")?;
     refused(&["-DFAULT_NAME=\"Not/A/Name\""], "its name is \"Not/A/Name\"; allowed: 1 to 64 of a-z, 0-9 and '-'")?;
     refused(&["-DFAULT_CAPABILITIES=\"{}\""], "its capabilities are not a document lbex.capabilities/1")?;
     let folder = Scratch::new("plugin")?;

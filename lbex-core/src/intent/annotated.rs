@@ -158,11 +158,9 @@ pub(super) fn algorithm(
         }
         return Algorithm::RoundRobin;
     }
-    if affinity {
-        if asked.is_some() {
-            let algorithm = algorithm.as_str();
-            found.push(Rejection::of_service(Reason::AffinityOverAlgorithm { algorithm }));
-        }
+    if affinity && asked.is_some() {
+        let algorithm = algorithm.as_str();
+        found.push(Rejection::of_service(Reason::AffinityOverAlgorithm { algorithm }));
     }
     let algorithm = if affinity { Algorithm::ClientIp } else { algorithm };
     if !settings.capabilities.has(algorithm) {

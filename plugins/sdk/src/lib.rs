@@ -61,6 +61,11 @@ pub use lbex_plugin_abi::documents::{
 };
 pub use state::{Change, Changes, State};
 
+/// The author's guide: what it shows builds.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/plugins.md")]
+struct Guide;
+
 /// Makes a type that implements [`Backend`] the plugin that this `cdylib` is. The plugin's version is the crate's.
 #[macro_export]
 macro_rules! plugin {

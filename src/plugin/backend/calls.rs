@@ -40,7 +40,7 @@ impl Inner {
             }
             Ok(reply) => {
                 let why = format!("it cannot be opened again: {}", text(&reply.bytes));
-                self.pause(turn, why.clone());
+                turn.pause(why.clone());
                 Err(self.retry(why))
             }
             Err(fault) => Err(self.broke(turn, fault).await),
@@ -149,7 +149,8 @@ impl Inner {
             known.forget();
         }
         let detail = format!("{}: {}", self.info.name, text(detail.as_bytes()));
-        Observed { healthy, detail, in_step, serving: revision, draining, draining_connections, push: None }
+        let serving = revision.map(|revision| text(revision.as_bytes()));
+        Observed { healthy, detail, in_step, serving, draining, draining_connections, push: None }
     }
 
     pub(super) async fn stop(&self, drain: Duration) -> Result<(), BackendError> {
@@ -179,7 +180,7 @@ impl Inner {
         self.known().forget();
         let hangs = matches!(fault, Fault::Overrun { .. });
         let why = fault.to_string();
-        self.pause(turn, why.clone());
+        turn.pause(why.clone());
         tracing::error!(plugin = self.info.name, "the plugin is broken, and is opened again: {why}");
         if !hangs {
             // A thread that hangs closes it itself, when it does return.
@@ -190,13 +191,15 @@ impl Inner {
         }
         self.retry(why)
     }
+}
 
-    /// It is opened again after a pause, which grows.
-    fn pause(&self, turn: &mut Turn, why: String) {
-        let pause = Duration::from_millis(500).saturating_mul(1 << turn.failures.min(10)).min(LONGEST_PAUSE);
-        turn.failures = turn.failures.saturating_add(1);
-        turn.reopen_at = Some(Instant::now() + pause);
-        turn.fault = Some(why);
+impl Turn {
+    /// The plugin is opened again after a pause, which grows.
+    fn pause(&mut self, why: String) {
+        let pause = Duration::from_millis(500).saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        self.reopen_at = Some(Instant::now() + pause);
+        self.fault = Some(why);
     }
 }
 

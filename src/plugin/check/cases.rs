@@ -219,19 +219,19 @@ async fn thousand(kit: &mut Kit, many: &Services, protocol: Protocol, port: u16)
     let refused = done(&whole, many)?;
     let more = Services::from([(name(MANY), service(protocol, port, 2))]);
     let (_, one) = kit.change(&from, &more, false).await?;
-    let mut detail = format!("all in {:?}", whole.took);
+    let mut details = vec![format!("all in {:?}", whole.took)];
     if one.code != code::RESYNC {
         done(&one, &{
             let mut all = many.clone();
             all.extend(more);
             all
         })?;
-        detail += &format!(", one more in {:?}", one.took);
+        details.push(format!("one more in {:?}", one.took));
     }
     if refused > 0 {
-        detail += &format!("; {refused} of them refused");
+        details.push(format!("{refused} of them refused"));
     }
-    Ok(detail)
+    Ok(details.join(", "))
 }
 
 async fn cancelled(kit: &mut Kit, many: &Services) -> Result {

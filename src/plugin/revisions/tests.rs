@@ -44,7 +44,7 @@ enum Fate {
     Lost,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Change(u8, Option<(u16, u8)>),
     Apply(Fate),
@@ -144,7 +144,7 @@ impl World {
         let generation = self.desired.generation;
         let nothing = Delta { from: generation, to: generation, ..Delta::default() };
         let delta = std::mem::replace(&mut self.unapplied, nothing);
-        let document = self.known.to_apply(&self.desired.clone(), &delta).unwrap();
+        let document = self.known.for_apply(&self.desired.clone(), &delta).unwrap();
         if let Some((name, to)) = meanwhile {
             self.change(name, to);
         }
@@ -163,7 +163,7 @@ impl World {
             Step::Apply(fate) => self.apply(fate, None),
             Step::ChangeDuringApply(name, to, fate) => self.apply(fate, Some((name, to))),
             Step::Push(fate) => {
-                if let Some(document) = self.known.to_push().unwrap() {
+                if let Some(document) = self.known.for_push().unwrap() {
                     self.tell(document, fate);
                 }
             }
