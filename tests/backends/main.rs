@@ -1,5 +1,6 @@
 //! The conformance suite, run on each backend: a subject, and so a backend, is one small file here.
 
+mod haproxy;
 mod nginx;
 #[cfg(feature = "backend-nginx-plus")]
 mod plus;

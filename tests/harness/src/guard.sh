@@ -1,6 +1,6 @@
 # Waits until the test lets go of this shell's standard input, in whatever way, then removes the
-# test's folder. Before that, each NGINX that runs from the folder, or has a file in it open, is killed:
-# LBEX leaves NGINX running on purpose. What the test mounted in the folder goes with it.
+# test's folder. Before that, each NGINX or HAProxy that runs in the folder, or has a file in it open, is
+# killed: LBEX leaves its proxy running on purpose. What the test mounted in the folder goes with it.
 #
 # Arguments: the folder; "nginx" if there may be such an NGINX.
 
@@ -21,7 +21,7 @@ kill_nginx() {
         quiet=$((quiet + 1))
         for pid in $(users); do
             case $(readlink "/proc/$pid/exe") in
-            *nginx*)
+            *nginx* | *haproxy*)
                 kill -s KILL "$pid" 2>/dev/null
                 quiet=0
                 ;;
