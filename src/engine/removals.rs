@@ -28,8 +28,12 @@ pub struct Removals {
     told: Remembered,
     /// Hears of all that comes in and of what of it is let through.
     #[cfg(test)]
-    pub(super) witness: Option<Box<dyn Fn(&Saw, &[Change]) + Send + Sync>>,
+    pub(super) witness: Option<Witness>,
 }
+
+/// Hears of what comes in, and of what of it is let through.
+#[cfg(test)]
+pub(super) type Witness = Box<dyn Fn(&Saw, &[Change]) + Send + Sync>;
 
 /// What comes in.
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub(super) struct Faults {
 
 /// What differs between schedules and stays during one.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a coin of its own
 pub(super) struct Setup {
     pub(super) interval: u64,
     pub(super) pushes: bool,
