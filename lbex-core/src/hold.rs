@@ -2,8 +2,8 @@
 //!
 //! [`Hold`] stands between a source and the planner and says what of each change is let through. A list that lacks more than half
 //! of 10 or more known Services, Nodes or endpoints is taken in with what it adds and changes, and what it lacks is kept: until a
-//! later list or watch events bring it back, for a time, or until the operator lets it go. Of another cluster than the known one
-//! nothing is let through for the same time.
+//! later list or watch events bring it back, for a time, or until the operator lets it go. No list of another cluster than the known
+//! one is let through for the same time. A watch goes with its list: it is let through where its list was.
 //!
 //! What a watch says is gone is gone: somebody deleted it, one by one. (An API server whose storage is replaced ends its watches,
 //! so that a list follows.)
@@ -13,7 +13,7 @@ mod lists;
 mod notice;
 mod start;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +44,6 @@ pub struct Verdict {
 pub struct Hold {
     limit: Option<Duration>,
     held: BTreeMap<ListKey, Held>,
-    /// Lists of the known cluster that were there once: the first is no removal.
-    listed: BTreeSet<ListKey>,
     clusters: Clusters,
     /// Whether the first complete lists are all there.
     complete: bool,
@@ -98,7 +96,6 @@ impl Hold {
         Self {
             limit,
             held: BTreeMap::new(),
-            listed: BTreeSet::new(),
             clusters: Clusters::knowing(cluster),
             complete: false,
             start: inventory.filter(|_| limit.is_some()).map(Start::Waiting).unwrap_or_default(),
@@ -114,7 +111,7 @@ impl Hold {
     /// Whether planning may begin, once the lists are complete: not while they are another cluster's, or lack most of what was known
     /// before a restart.
     pub fn may_plan(&self) -> bool {
-        self.start.is_done() && !self.clusters.hides(&self.listed)
+        self.start.is_done() && !self.clusters.hides()
     }
 
     /// Whether everything is believed, so that it can be remembered.
@@ -128,14 +125,14 @@ impl Hold {
     }
 
     /// What comes next is of the cluster with this identity; `None`: not known, which counts as the one that was known.
-    pub fn cluster(&mut self, uid: Option<Arc<str>>, now: Duration) -> Option<Notice> {
-        self.clusters.speaks(uid, self.limit, now)
+    pub fn cluster(&mut self, uid: Option<Arc<str>>) {
+        self.clusters.speaks(uid, self.limit.is_some());
     }
 
     /// Judges a change of `cluster`, which has everything that was let through before.
     pub fn judge(&mut self, cluster: &Snapshot, change: Change, now: Duration) -> Verdict {
         let mut verdict = Verdict::default();
-        let (change, notice) = self.clusters.sort(change);
+        let (change, notice) = self.clusters.sort(change, self.limit, now);
         verdict.notices.extend(notice);
         let Some(change) = change else { return verdict };
         match (ListKey::of(&change), self.limit) {
@@ -187,9 +184,7 @@ impl Hold {
 
     fn look_at_start(&mut self, cluster: &Snapshot, now: Duration) -> Vec<Notice> {
         match self.limit {
-            Some(limit) if self.complete && !self.clusters.hides(&self.listed) => {
-                self.start.listed(cluster, now, limit)
-            }
+            Some(limit) if self.complete && !self.clusters.hides() => self.start.listed(cluster, now, limit),
             _ => Vec::new(),
         }
     }
@@ -203,7 +198,7 @@ impl Hold {
         verdict: &mut Verdict,
     ) {
         let before = self.held.remove(&list);
-        let again = !self.listed.insert(list.clone());
+        let again = self.clusters.tells(list.clone());
         let comparison = if again { compare(cluster, &change) } else { Comparison::default() };
         let Comparison { known, lacking, .. } = comparison;
         if !comparison.is_mass_removal() || comparison.missing.is_empty() {
@@ -235,10 +230,8 @@ impl Hold {
     fn judge_single(&mut self, change: Change, verdict: &mut Verdict) {
         match change {
             Change::Endpoints(list) => {
-                let holds = |of: &ListKey| {
-                    of.kind == ObjectKind::Endpoints && of.namespace.as_ref().is_none_or(|n| *n == list.key.namespace)
-                };
-                match self.held.iter_mut().find(|(of, _)| holds(of)) {
+                let key = ObjectKey::Endpoints(list.key.clone());
+                match self.held.iter_mut().find(|(of, _)| of.has(&key)) {
                     Some((_, held)) => verdict.pass.extend(held.endpoints_came(&list)),
                     None => verdict.pass.push(Change::Endpoints(list)),
                 }
@@ -268,7 +261,6 @@ impl Hold {
         // What was held of these lists is of the cluster that was.
         self.held.retain(|list, _| !listed.contains(list));
         self.start = Start::Done;
-        self.listed = listed;
         verdict.pass.extend(changes);
         verdict.notices.push(Notice::Adopted { cluster, why });
     }

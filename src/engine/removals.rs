@@ -122,8 +122,7 @@ impl Removals {
         tracing::debug!("following the cluster {identity:?}");
         #[cfg(test)]
         self.show(&Saw::Cluster(identity.clone()), &[]);
-        self.hold.cluster(identity, self.begin.elapsed()).iter().for_each(tell);
-        self.publish();
+        self.hold.cluster(identity);
     }
 
     /// Lets go what was held for long enough.

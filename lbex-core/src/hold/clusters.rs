@@ -1,10 +1,10 @@
 //! Which cluster answers. Nothing of another than the known one is believed at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lists::list_of;
+use super::lists::{ObjectKey, list_of};
 use super::{ListKey, Notice, Reminder};
 use crate::snapshot::{Change, Snapshot};
 
@@ -12,9 +12,12 @@ use crate::snapshot::{Change, Snapshot};
 #[derive(Debug, Default)]
 pub(super) struct Clusters {
     known: Option<Arc<str>>,
-    /// Whether what comes now is of the other.
-    other_speaks: bool,
+    /// The cluster that what comes now is of; `None`: nobody knows, which counts as the known one.
+    speaker: Option<Arc<str>>,
     other: Option<Other>,
+    /// The lists that are in effect, and the cluster that told each: that may still be the one that was known before. `None`: nobody
+    /// knew.
+    lists: BTreeMap<ListKey, Option<Arc<str>>>,
 }
 
 /// A cluster that is not believed yet, as it would be taken in.
@@ -27,26 +30,16 @@ struct Other {
 }
 
 impl Clusters {
-    /// What comes next is of this cluster; `None`: nobody knows, which counts as the known one. `limit`: `None`: everything is
-    /// believed.
-    pub(super) fn speaks(&mut self, uid: Option<Arc<str>>, limit: Option<Duration>, now: Duration) -> Option<Notice> {
-        let known = self.known.clone();
-        self.other_speaks = false;
-        let (Some(uid), Some(limit)) = (uid.clone(), limit) else {
-            self.known = uid.or(known);
-            return None;
-        };
-        let Some(known) = known.filter(|known| *known != uid) else {
-            self.known = Some(uid);
-            return None;
-        };
-        self.other_speaks = true;
-        if self.other.as_ref().is_some_and(|other| other.uid == uid) {
-            return None;
+    /// What comes next is of this cluster; `None`: nobody knows, which counts as the known one. `holds`: whether another than the
+    /// known one has to wait.
+    pub(super) fn speaks(&mut self, uid: Option<Arc<str>>, holds: bool) {
+        self.speaker.clone_from(&uid);
+        if self.known.is_some() && holds {
+            return;
         }
-        let reminder = Reminder::new(now, limit);
-        self.other = Some(Other { uid: uid.clone(), reminder, cluster: Snapshot::default(), listed: BTreeSet::new() });
-        Some(Notice::OtherCluster { known, other: uid, left: limit })
+        let nobody_knew = self.lists.values_mut().filter(|of| of.is_none());
+        nobody_knew.for_each(|of| of.clone_from(&uid));
+        self.known = uid.or(self.known.take());
     }
 
     /// Begins with a cluster that is known already.
@@ -59,9 +52,21 @@ impl Clusters {
         self.known.as_ref()
     }
 
-    /// Whether the other cluster has lists that the known one has not told yet; `listed` are those that it has.
-    pub(super) fn hides(&self, listed: &BTreeSet<ListKey>) -> bool {
-        self.other.as_ref().is_some_and(|other| !other.listed.is_subset(listed))
+    /// Whether the other cluster has lists that nothing is in effect of.
+    pub(super) fn hides(&self) -> bool {
+        self.other.as_ref().is_some_and(|other| other.listed.iter().any(|list| !self.lists.contains_key(list)))
+    }
+
+    /// Whether the known cluster told the list that is in effect: the first that it tells is no removal.
+    pub(super) fn has_told(&self, list: &ListKey) -> bool {
+        self.lists.get(list).is_some_and(|of| *of == self.known)
+    }
+
+    /// The known cluster tells a list. Whether it had told it before.
+    pub(super) fn tells(&mut self, list: ListKey) -> bool {
+        let again = self.has_told(&list);
+        self.lists.insert(list, self.known.clone());
+        again
     }
 
     /// Whether another cluster waits.
@@ -69,23 +74,51 @@ impl Clusters {
         self.other.is_some()
     }
 
-    /// Keeps a change of the other cluster apart; gives one of the known cluster back. A notice where that one answers again.
-    pub(super) fn sort(&mut self, change: Change) -> (Option<Change>, Option<Notice>) {
-        let Some(other) = &mut self.other else { return (Some(change), None) };
+    /// Keeps a change of another cluster apart; gives one of the known cluster back. A notice where the one or the other begins to
+    /// answer. `limit`: for how long another has to wait; `None`: it has not.
+    pub(super) fn sort(
+        &mut self,
+        change: Change,
+        limit: Option<Duration>,
+        now: Duration,
+    ) -> (Option<Change>, Option<Notice>) {
         let list = ListKey::of(&change);
-        if self.other_speaks {
-            other.listed.extend(list);
-            other.cluster.apply(change);
-            return (None, None);
+        let Some(((uid, known), limit)) = self.stranger().zip(limit) else {
+            return (Some(change), list.and_then(|list| self.is_back(&list)));
+        };
+        if self.follows(&uid, &change) {
+            return (Some(change), None);
         }
-        // Whoever listed the other before is back.
-        let was_other = list.is_some_and(|list| other.listed.remove(&list));
-        let back = was_other && other.listed.is_empty();
-        if back {
-            self.other = None;
+        let met = self.other.take_if(|other| other.uid == uid);
+        let notice = met.is_none().then(|| Notice::OtherCluster { known, other: uid.clone(), left: limit });
+        let other = self.other.insert(met.unwrap_or_else(|| Other::new(uid, Reminder::new(now, limit))));
+        other.listed.extend(list);
+        other.cluster.apply(change);
+        (None, notice)
+    }
+
+    /// The cluster that speaks, and the known one, where they differ.
+    fn stranger(&self) -> Option<(Arc<str>, Arc<str>)> {
+        self.speaker.clone().zip(self.known.clone()).filter(|(speaker, known)| speaker != known)
+    }
+
+    /// Whether a change is of a watch that goes on from a list that is in effect, although its cluster is not the known one.
+    fn follows(&self, uid: &Arc<str>, change: &Change) -> bool {
+        let Some(object) = ObjectKey::of(change) else { return false };
+        let listed_anew = |other: &Other| other.uid == *uid && other.listed.iter().any(|list| list.has(&object));
+        self.lists.iter().any(|(list, of)| of.as_ref() == Some(uid) && list.has(&object))
+            && !self.other.as_ref().is_some_and(listed_anew)
+    }
+
+    /// The known cluster tells a list: whoever listed that of the other before is back.
+    fn is_back(&mut self, list: &ListKey) -> Option<Notice> {
+        let other = self.other.as_mut()?;
+        other.listed.remove(list);
+        if !other.listed.is_empty() {
+            return None;
         }
-        let known = self.known.clone().filter(|_| back);
-        (Some(change), known.map(|known| Notice::KnownCluster { known }))
+        self.other = None;
+        self.known.clone().map(|known| Notice::KnownCluster { known })
     }
 
     /// Says again, at intervals, that another cluster waits.
@@ -111,8 +144,14 @@ impl Clusters {
             !other.listed.is_empty()
         })?;
         self.known = Some(other.uid.clone());
-        self.other_speaks = false;
+        self.lists.extend(other.listed.iter().map(|list| (list.clone(), self.known.clone())));
         let changes = other.listed.iter().flat_map(|list| list_of(&other.cluster, list)).collect();
         Some((other.uid, other.listed, changes))
+    }
+}
+
+impl Other {
+    fn new(uid: Arc<str>, reminder: Reminder) -> Self {
+        Self { uid, reminder, cluster: Snapshot::default(), listed: BTreeSet::new() }
     }
 }

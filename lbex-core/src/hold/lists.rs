@@ -34,6 +34,16 @@ impl ListKey {
             _ => None,
         }
     }
+
+    /// Whether it is the list that an object is in.
+    pub(super) fn has(&self, object: &ObjectKey) -> bool {
+        let (kind, namespace) = match object {
+            ObjectKey::Service(key) => (ObjectKind::Service, Some(key.namespace.as_str())),
+            ObjectKey::Node(_) => (ObjectKind::Node, None),
+            ObjectKey::Endpoints(key) => (ObjectKind::Endpoints, Some(&*key.namespace)),
+        };
+        self.kind == kind && self.namespace.as_deref().is_none_or(|of| Some(of) == namespace)
+    }
 }
 
 impl fmt::Display for ListKey {

@@ -74,9 +74,10 @@ pub(super) struct Belief {
     pub(super) believed: World,
     pub(super) snapshot: Snapshot,
     doubts: BTreeMap<Part, Doubt>,
-    listed: BTreeSet<Part>,
+    /// The lists that are believed, and whose they are.
+    listed: BTreeMap<Part, Option<Arc<str>>>,
     known: Option<Arc<str>>,
-    other_speaks: bool,
+    speaker: Option<Arc<str>>,
     other: Option<Other>,
     start: Start,
     complete: bool,
@@ -105,7 +106,7 @@ impl Belief {
         let before = self.doubts.len();
         let adopted = match saw {
             Saw::Cluster(uid) => {
-                self.speaks(uid.clone(), now);
+                self.speaks(uid.clone());
                 false
             }
             Saw::Said(change) => {
@@ -169,50 +170,53 @@ impl Belief {
     }
 
     fn hides(&self) -> bool {
-        self.other.as_ref().is_some_and(|other| !other.listed.is_subset(&self.listed))
+        self.other.as_ref().is_some_and(|other| other.listed.iter().any(|list| !self.listed.contains_key(list)))
     }
 
-    fn speaks(&mut self, uid: Option<Arc<str>>, now: u64) {
-        let known = self.known.clone();
-        match (uid, known, self.limit) {
-            (Some(uid), Some(known), Some(limit)) if uid != known => {
-                self.other_speaks = true;
-                if self.other.as_ref().is_none_or(|other| other.uid != uid) {
-                    self.other =
-                        Some(Other { uid, until: now + limit, told: World::default(), listed: BTreeSet::new() });
-                }
-            }
-            (uid, known, _) => {
-                self.other_speaks = false;
-                self.known = uid.or(known);
-            }
+    fn speaks(&mut self, uid: Option<Arc<str>>) {
+        if self.known.is_none() || self.limit.is_none() {
+            self.listed.values_mut().filter(|of| of.is_none()).for_each(|of| of.clone_from(&uid));
+            self.known = uid.clone().or(self.known.take());
         }
+        self.speaker = uid;
     }
 
-    /// The parts of the known cluster that this is about.
+    /// The parts that are followed, and that this is about.
     fn said(&mut self, change: &Change, now: u64) -> Vec<Part> {
         let list = asked(change);
+        let stranger = self.speaker.clone().filter(|speaker| self.known.as_ref().is_some_and(|known| known != speaker));
+        if let (Some(uid), Some(limit)) = (stranger, self.limit) {
+            if self.goes_on(&uid, change) {
+                return self.told_singly(change);
+            }
+            let new =
+                || Other { uid: uid.clone(), until: now + limit, told: World::default(), listed: BTreeSet::new() };
+            let other = self.other.take().filter(|other| other.uid == uid).unwrap_or_else(new);
+            let other = self.other.insert(other);
+            other.told.apply(change);
+            other.listed.extend(list);
+            return Vec::new();
+        }
+        let Some(list) = list else { return self.told_singly(change) };
+        // Whoever listed the other before is back.
         if let Some(other) = &mut self.other {
-            if self.other_speaks {
-                other.told.apply(change);
-                other.listed.extend(list);
-                return Vec::new();
-            }
-            // Whoever listed the other before is back.
-            let back = list.as_ref().is_some_and(|list| other.listed.remove(list)) && other.listed.is_empty();
-            if back {
-                self.other = None;
-            }
+            other.listed.remove(&list);
         }
-        match list {
-            Some(list) => self.listed(&list, change, now),
-            None => self.told_singly(change),
-        }
+        self.other.take_if(|other| other.listed.is_empty());
+        self.listed(&list, change, now)
+    }
+
+    /// Whether a watch says it whose list is believed, and is of this cluster.
+    fn goes_on(&self, uid: &Arc<str>, change: &Change) -> bool {
+        let Some((part, ..)) = single(change) else { return false };
+        let believed = self.listed.iter().any(|(list, of)| of.as_ref() == Some(uid) && is_of(&part, list));
+        let waits = |other: &Other| other.uid == *uid && other.listed.iter().any(|list| is_of(&part, list));
+        believed && !self.other.as_ref().is_some_and(waits)
     }
 
     fn listed(&mut self, list: &Part, change: &Change, now: u64) -> Vec<Part> {
         let told = self.told.apply(change);
-        let again = !self.listed.insert(list.clone());
+        let again = self.listed.insert(list.clone(), self.known.clone()).is_some_and(|of| of == self.known);
         let before = self.doubts.remove(list);
         if self.limit.is_none() || !again {
             return told;
@@ -279,7 +283,8 @@ impl Belief {
             self.told.parts.insert(part.clone(), objects);
         }
         self.doubts.retain(|list, _| !other.listed.contains(list));
-        (self.known, self.other_speaks, self.listed, self.start) = (Some(other.uid), false, other.listed, Start::Done);
+        (self.known, self.start) = (Some(other.uid), Start::Done);
+        self.listed.extend(other.listed.into_iter().map(|list| (list, self.known.clone())));
         true
     }
 

@@ -5,6 +5,7 @@ mod lists;
 mod properties;
 mod start;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::*;
@@ -43,8 +44,8 @@ impl Gate {
         self.follow(verdict);
     }
 
-    fn cluster(&mut self, uid: &str, now: u64) {
-        self.told.extend(self.hold.cluster(Some(uid.into()), at(now)));
+    fn cluster(&mut self, uid: &str) {
+        self.hold.cluster(Some(uid.into()));
     }
 
     fn tick(&mut self, now: u64) {

@@ -65,7 +65,7 @@ proptest! {
             match step {
                 Step::Take(change) => {
                     truth.apply(change.clone());
-                    let first = ListKey::of(&change).is_some_and(|list| !gate.hold.listed.contains(&list));
+                    let first = ListKey::of(&change).is_some_and(|list| !gate.hold.clusters.has_told(&list));
                     let kind = ListKey::of(&change).map(|list| list.kind);
                     gate.take(change, now);
                     let of_kind = |all: &BTreeSet<String>| match kind {

@@ -17,7 +17,7 @@ fn inventory() -> Inventory {
 #[test]
 fn first_lists_after_a_restart_that_are_as_before_are_planned_at_once() {
     let mut gate = Gate::remembering("a", inventory());
-    gate.cluster("a", 0);
+    gate.cluster("a");
     assert!(!gate.hold.may_plan());
     gate.take(Change::AllServices(services(0..10)), 0);
     gate.take(Change::AllNodes((0..5).map(node).collect()), 0);
@@ -31,7 +31,7 @@ fn first_lists_after_a_restart_that_are_as_before_are_planned_at_once() {
 fn first_lists_after_a_restart_that_lack_most_are_not_planned_until_they_recover_or_are_believed() {
     for end in ["watch", "time", "operator"] {
         let mut gate = Gate::remembering("a", inventory());
-        gate.cluster("a", 0);
+        gate.cluster("a");
         gate.take(Change::AllServices(services(0..9)), 0);
         gate.take(Change::AllNodes((0..10).map(node).collect()), 0);
         gate.take(Change::AllEndpoints(EndpointsApi::Slices, vec![slice(1, &[1; 6])]), 0);
@@ -58,13 +58,13 @@ fn first_lists_after_a_restart_that_lack_most_are_not_planned_until_they_recover
 fn another_cluster_after_a_restart_is_not_planned_until_it_is_taken_in_or_gone() {
     for back in [false, true] {
         let mut gate = Gate::remembering("a", inventory());
-        gate.cluster("b", 0);
+        gate.cluster("b");
         gate.take(Change::AllServices(services(0..20)), 0);
         gate.take(Change::AllNodes(Vec::new()), 0);
         gate.complete(0);
         assert!(!gate.hold.may_plan() && gate.services() == 0);
         if back {
-            gate.cluster("a", 10);
+            gate.cluster("a");
             gate.take(Change::AllServices(services(0..20)), 10);
             gate.tick(10);
             assert!(!gate.hold.may_plan(), "its nodes are still to come");

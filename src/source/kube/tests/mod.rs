@@ -203,7 +203,7 @@ impl Running {
             }
             SourceEvent::Cluster(cluster) => {
                 self.clusters.push(cluster.clone());
-                self.hold.cluster(cluster, Duration::ZERO);
+                self.hold.cluster(cluster);
             }
             SourceEvent::Trouble(trouble) => self.troubles.push(trouble),
             SourceEvent::Recovered(recovered) => self.recovered.push(recovered),
