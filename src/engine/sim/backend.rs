@@ -283,12 +283,13 @@ impl State {
         } else {
             self.life.seen_wrong = Some(self.now());
             self.life.seen_dead |= !self.proxy.alive;
-            if self.only_resumed() && self.proxy.alive && self.life.applied.generation == 0 {
-                // It is left alone until there is a plan.
-                self.life.owed.clear();
-            } else if self.life.fold.generation > 0 {
+            if self.life.fold.generation > 0 {
                 self.owe(OUT_OF_STEP);
             }
+        }
+        if self.only_resumed() && self.proxy.alive && self.life.applied.generation == 0 {
+            // It is left alone until there is a plan, also where it came to serve although the attempt is said to have failed.
+            self.life.owed.clear();
         }
         Observed { healthy: self.proxy.alive, detail: "it is simulated".to_owned(), in_step, ..Observed::default() }
     }
