@@ -3,6 +3,7 @@
 //! Every configuration has a stream server on the UNIX socket `run/generation.sock` that returns the generation. A
 //! signal proves nothing: a reload may fail later, and then the old configuration goes on answering.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +22,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often NGINX is asked while a generation is awaited.
 const POLL: Duration = Duration::from_millis(3);
+
+/// How long a worker that finishes may take to close its listening sockets, where it never rests: it has a processor's time to itself
+/// then.
+const CLOSING: Duration = Duration::from_millis(250);
 
 /// How long NGINX's words about a failure are collected after the first.
 const MORE_WORDS: Duration = Duration::from_millis(30);
@@ -175,9 +180,17 @@ fn refusal(lines: &[LogLine], master: i32) -> bool {
 
 async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), ProcessError> {
     let mut accepting = awaited.old_workers.clone();
+    let mut titled = BTreeMap::new();
     loop {
-        // A worker takes its title in the instant in which it closes its listening sockets.
-        accepting.retain(|id| !matches!(proc::role_of(*id), None | Some(Role::ShuttingDown)));
+        accepting.retain(|id| match proc::role_of(*id) {
+            None => false,
+            // It takes this title right before it closes its listening sockets, and waits for events right after that.
+            Some(Role::ShuttingDown) => {
+                let since = *titled.entry(*id).or_insert_with(Instant::now);
+                !proc::is_idle(*id) && since.elapsed() < CLOSING
+            }
+            Some(_) => true,
+        });
         if accepting.is_empty() {
             return Ok(());
         }

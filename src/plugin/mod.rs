@@ -1,9 +1,9 @@
 //! Backends that are shared libraries (contract section 7). `plugins/include/lbex_plugin.h` is the border; this is LBEX's side of it.
 //!
-//! [`trust`] says which files may be loaded, [`find`] finds them by name. [`library`] loads one and [`table`] calls what it opened:
-//! these two, and reading a plugin's memory ([`memory`]), are the only `unsafe` code of LBEX. [`thread`] is the one OS thread that a
-//! plugin is called on: bytes go in, bytes come out. [`backend`] is the [`ProxyBackend`](lbex_core::backend::ProxyBackend), and
-//! [`revisions`] knows what the plugin has and what it still has to be told.
+//! `trust` says which files may be loaded, [`find`] finds them by name. `library` loads one and `table` calls what it opened:
+//! these two, and reading a plugin's memory (`memory`), are the only `unsafe` code of LBEX. `thread` is the one OS thread that a
+//! plugin is called on: bytes go in, bytes come out. `backend` is the [`ProxyBackend`](lbex_core::backend::ProxyBackend), and
+//! `revisions` knows what the plugin has and what it still has to be told.
 
 mod backend;
 pub mod check;

@@ -100,6 +100,11 @@ pub(crate) fn is_alive(id: ProcessId) -> bool {
     false
 }
 
+/// Whether a process waits for something to happen, or has ended.
+pub(crate) fn is_idle(id: ProcessId) -> bool {
+    stat(id.pid).is_none_or(|stat| stat.started != id.started || stat.state == 'S' || stat.ended())
+}
+
 /// The title of a process: its command line, which NGINX overwrites with what it does.
 fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

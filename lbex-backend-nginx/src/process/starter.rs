@@ -25,7 +25,7 @@ pub enum Starter {
     /// LBEX does.
     #[default]
     Own,
-    /// A service does ([`serve`]), and LBEX never.
+    /// A service does ([`StarterService`]), and LBEX never.
     Service,
 }
 
