@@ -111,22 +111,27 @@ async fn once(
     attempt: &mut Attempt,
 ) -> Result<(), ApiError> {
     let mut observed = client.servers(upstream).await?;
-    for call in additions(&observed, desired) {
-        match make(client, upstream, &call, &mut observed).await {
-            Ok(()) => attempt.changes += 1,
-            // The others are wanted all the same.
-            Err(error) if error.scope() == Scope::Upstream && error.problem != Problem::UpstreamNotFound => {
-                attempt.failures += 1;
-                attempt.error.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let calls = additions(&observed, desired);
+    make_all(client, upstream, calls, &mut observed, attempt).await?;
     attempt.drains.see(&observed, desired, Instant::now());
     let over = attempt.drains.over(Instant::now());
     let going = if attempt.drains.timeout.is_some() { Going::Drained { over: &over } } else { Going::Removed };
-    for call in removals(&observed, desired, going) {
-        match make(client, upstream, &call, &mut observed).await {
+    let calls = removals(&observed, desired, going);
+    make_all(client, upstream, calls, &mut observed, attempt).await?;
+    attempt.drains.see(&observed, desired, Instant::now());
+    Ok(())
+}
+
+/// Makes calls one after the other. One that is refused for its server's sake counts, and the others are made all the same.
+async fn make_all(
+    client: &Client,
+    upstream: &str,
+    calls: impl IntoIterator<Item = Call>,
+    observed: &mut Vec<Server>,
+    attempt: &mut Attempt,
+) -> Result<(), ApiError> {
+    for call in calls {
+        match make(client, upstream, &call, observed).await {
             Ok(()) => attempt.changes += 1,
             Err(error) if error.scope() == Scope::Upstream && error.problem != Problem::UpstreamNotFound => {
                 attempt.failures += 1;
@@ -135,7 +140,6 @@ async fn once(
             Err(error) => return Err(error),
         }
     }
-    attempt.drains.see(&observed, desired, Instant::now());
     Ok(())
 }
 

@@ -36,7 +36,9 @@ use crate::prefix::Prefix;
 use crate::process::{Nginx, proc};
 use crate::render::{MainInput, Templates};
 
-pub use options::{EndpointUpdates, NginxOptions, OpenError, RenderOptions, find_plus, render_only, render_plus};
+pub use options::{
+    EndpointUpdates, NginxOptions, OpenError, Render, RenderOptions, find_plus, render_only, render_plus,
+};
 
 use draining::Draining;
 use live::Pusher;

@@ -18,7 +18,7 @@ pub mod push;
 pub mod render;
 
 pub use backend::{
-    EndpointUpdates, NginxBackend, NginxOptions, OpenError, RenderOptions, find_plus, render_only, render_plus,
+    EndpointUpdates, NginxBackend, NginxOptions, OpenError, Render, RenderOptions, find_plus, render_only, render_plus,
 };
 pub use push::{LeftSockets, SocketKeeper};
 

@@ -2,23 +2,25 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::{by, desired, dns, key, nginxes, on, service, tcp, udp};
-use lbex_backend_nginx::binary::{Origin, find};
+use lbex_backend_nginx::binary::{NginxChoice, Origin, find};
 use lbex_backend_nginx::check::Checker;
 use lbex_backend_nginx::limits::{Demand, Host, limits};
-use lbex_backend_nginx::prefix::Prefix;
+use lbex_backend_nginx::prefix::{Layout, Prefix};
 use lbex_backend_nginx::process::Starter;
 use lbex_backend_nginx::push::ServerGroup;
 use lbex_backend_nginx::render::{
     Dialect, Form, MainFile, MainInput, Part, PushDialect, ServiceFileName, Templates, Write, render_service,
     render_service_as, zone_size,
 };
-use lbex_backend_nginx::{EndpointUpdates, NginxBackend, NginxOptions, RenderOptions, render_only, render_plus};
+use lbex_backend_nginx::{
+    EndpointUpdates, NginxBackend, NginxOptions, Render, RenderOptions, render_only, render_plus,
+};
 use lbex_core::backend::ProxyBackend;
 use lbex_core::desired::{Algorithm, Delta, DesiredState, Listener, Method, ServiceConfig, Until};
 use lbex_core::model::Protocol;
@@ -182,37 +184,49 @@ fn as_open_source(text: &str) -> String {
     rest
 }
 
+/// Renders each kind of Service by itself, puts its files into a prefix as `edit` has them, and lets this NGINX check them.
+async fn takes_every_kind(
+    choice: NginxChoice,
+    render: Render,
+    edit: impl Fn(&str) -> String,
+    look: impl Fn(&BTreeMap<String, String>, &Layout),
+) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let prefix = Prefix::open(&folder.path().join("p")).expect("a prefix");
+    let candidate = find(&choice).await.expect("an NGINX");
+    let binary = candidate.clone().install(prefix.layout()).await.expect("installed");
+    let checker = Checker::new(binary.clone(), prefix.layout()).expect("a checker");
+    let root = prefix.layout().root();
+    let options = RenderOptions {
+        candidate,
+        prefix: root.to_owned(),
+        worker_shutdown_timeout: None,
+        endpoint_updates: EndpointUpdates::default(),
+    };
+    for (name, service) in kinds() {
+        if name == "dual-stack" && !lbex_backend_nginx::probe::ipv6_available() {
+            continue;
+        }
+        let files = render(&desired(&[service]), &options).expect("rendered");
+        for (file, text) in &files {
+            std::fs::write(root.join(file), edit(text)).expect("written");
+        }
+        let verdict = checker.check(Path::new(&root.join("conf/nginx.conf")), Duration::from_secs(20)).await;
+        verdict.expect("checked").unwrap_or_else(|complaint| panic!("{binary}: {name}: {complaint:?}\n{files:#?}"));
+        look(&files, prefix.layout());
+    }
+    assert!(binary.origin == Origin::System || cfg!(feature = "embedded"));
+}
+
 /// NGINX Plus itself cannot be had here: this shows that what is not its own is right, not that NGINX Plus takes it.
 #[tokio::test]
 async fn real_nginxes_take_what_is_written_for_plus_but_for_its_own_directives() {
     for choice in nginxes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let prefix = Prefix::open(&folder.path().join("p")).expect("a prefix");
-        let candidate = find(&choice).await.expect("an NGINX");
-        let binary = candidate.clone().install(prefix.layout()).await.expect("installed");
-        let checker = Checker::new(binary.clone(), prefix.layout()).expect("a checker");
-        let root = prefix.layout().root();
-        let options = RenderOptions {
-            candidate,
-            prefix: root.to_owned(),
-            worker_shutdown_timeout: None,
-            endpoint_updates: EndpointUpdates::default(),
-        };
-        for (name, service) in kinds() {
-            if name == "dual-stack" && !lbex_backend_nginx::probe::ipv6_available() {
-                continue;
-            }
-            let files = render_plus(&desired(&[service]), &options).expect("rendered");
-            assert!(
-                files["conf/nginx.conf"].contains("\nhttp {\n")
-                    && !as_open_source(&files["conf/nginx.conf"]).contains("api")
-            );
-            for (file, text) in &files {
-                std::fs::write(root.join(file), as_open_source(text)).expect("written");
-            }
-            let verdict = checker.check(Path::new(&root.join("conf/nginx.conf")), Duration::from_secs(20)).await;
-            verdict.expect("checked").unwrap_or_else(|complaint| panic!("{binary}: {name}: {complaint:?}\n{files:#?}"));
-        }
+        takes_every_kind(choice, render_plus, as_open_source, |files, _| {
+            let main = &files["conf/nginx.conf"];
+            assert!(main.contains("\nhttp {\n") && !as_open_source(main).contains("api"));
+        })
+        .await;
     }
 }
 
@@ -309,32 +323,11 @@ fn a_part_is_read_back_from_its_text() {
 #[tokio::test]
 async fn real_nginxes_take_every_kind() {
     for choice in nginxes() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let prefix = Prefix::open(&folder.path().join("p")).expect("a prefix");
-        let candidate = find(&choice).await.expect("an NGINX");
-        let binary = candidate.clone().install(prefix.layout()).await.expect("installed");
-        let checker = Checker::new(binary.clone(), prefix.layout()).expect("a checker");
-        let root = prefix.layout().root();
-        let options = RenderOptions {
-            candidate,
-            prefix: root.to_owned(),
-            worker_shutdown_timeout: None,
-            endpoint_updates: EndpointUpdates::default(),
-        };
-        for (name, service) in kinds() {
-            if name == "dual-stack" && !lbex_backend_nginx::probe::ipv6_available() {
-                continue;
-            }
-            let files = render_only(&desired(&[service]), &options).expect("rendered");
-            for (file, text) in &files {
-                std::fs::write(root.join(file), text).expect("written");
-            }
-            let verdict = checker.check(Path::new(&root.join("conf/nginx.conf")), Duration::from_secs(20)).await;
-            verdict.expect("checked").unwrap_or_else(|complaint| panic!("{binary}: {name}: {complaint:?}\n{files:#?}"));
-            assert!(!prefix.layout().generation_socket().exists(), "the check leaves no socket");
-            assert!(!prefix.layout().pid_file().exists(), "the check writes no pid file");
-        }
-        assert!(binary.origin == Origin::System || cfg!(feature = "embedded"));
+        takes_every_kind(choice, render_only, str::to_owned, |_, layout| {
+            assert!(!layout.generation_socket().exists(), "the check leaves no socket");
+            assert!(!layout.pid_file().exists(), "the check writes no pid file");
+        })
+        .await;
     }
 }
 

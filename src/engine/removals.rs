@@ -81,8 +81,9 @@ impl Removals {
         self.hold.may_plan()
     }
 
-    /// What to remember of the cluster over a restart, where that is much else than before, and nothing is in doubt: the
-    /// first time at once, since an LBEX that follows soon must not believe any list blindly; then every [`REMEMBER`] where anything was taken in: that costs work in proportion to the cluster.
+    /// What to remember of the cluster over a restart, where that is much else than before, and nothing is in doubt: the first time at
+    /// once, since an LBEX that follows soon must not believe any list blindly; then every [`REMEMBER`] where anything was taken in:
+    /// that costs work in proportion to the cluster.
     pub(super) fn news(&mut self, planner: &Planner) -> Option<Remembered> {
         let is_due = self.told.inventory.is_none() || self.looked.elapsed() >= REMEMBER;
         if !(self.changed && self.hold.is_sure() && is_due) {

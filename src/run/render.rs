@@ -1,13 +1,10 @@
 //! `lbex render`: the configuration that would be written, to standard output; nothing is touched.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lbex_backend_nginx::RenderOptions;
 use lbex_backend_nginx::binary::{Candidate, find};
-use lbex_backend_nginx::render::RenderError;
-use lbex_core::desired::DesiredState;
+use lbex_backend_nginx::{Render, RenderOptions};
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
 use lbex_core::settings::PlanSettings;
@@ -51,9 +48,6 @@ pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
     let text = files.iter().fold(String::new(), |stream, (name, text)| stream + "# file: " + name + "\n" + text + "\n");
     Ok(Output { text, exit_code: if complete { ExitCode::SUCCESS } else { ExitCode::from(1) } })
 }
-
-/// Writes the files of a desired state.
-type Render = fn(&DesiredState, &RenderOptions) -> Result<BTreeMap<String, String>, RenderError>;
 
 /// The NGINX to write for, and who writes.
 async fn writer(settings: &Settings) -> Result<(Candidate, Render), Failure> {

@@ -287,6 +287,9 @@ pub struct RenderOptions {
     pub endpoint_updates: EndpointUpdates,
 }
 
+/// What [`render_only`] and [`render_plus`] are.
+pub type Render = fn(&DesiredState, &RenderOptions) -> Result<BTreeMap<String, String>, RenderError>;
+
 /// The configuration that LBEX would write for `desired`: each file's name, relative to the prefix, and its text. Touches
 /// nothing and runs nothing; limits are taken as if the host allowed whatever is needed.
 pub fn render_only(desired: &DesiredState, options: &RenderOptions) -> Result<BTreeMap<String, String>, RenderError> {

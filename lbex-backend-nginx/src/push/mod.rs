@@ -6,6 +6,7 @@
 //! the protocol; [`name`] says what is asked for.
 
 mod asker;
+mod entry;
 mod keeper;
 mod kept;
 #[cfg(test)]

@@ -11,13 +11,11 @@ use lbex_core::model::Protocol;
 use lbex_core::names::ServiceKey;
 use litemap::LiteMap;
 
-use super::asker::{Asker, Current, Heard, NO_SERVER, Reply, Versions};
+use super::asker::{Asker, Current, Heard, NO_SERVER, Reply};
+use super::entry::{Entry, MOST_TRIES, is_deaf};
 use super::name::{ServerGroup, ServerName};
 use super::waiter::Waiter;
 use super::wire::Question;
-
-/// Resolvers of one name at the most. NGINX has one, and one more for each reload whose workers still drain.
-const MOST_ASKERS: usize = 8;
 
 /// Names that are asked for and not known at the most: those of an NGINX that LBEX has just adopted.
 const MOST_UNKNOWN: usize = 65_536;
@@ -36,9 +34,6 @@ const LONG_GONE: Duration = Duration::from_secs(900);
 
 /// How often askers that are gone are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-
-/// How often answers are sent again before their asker no longer counts.
-const MOST_TRIES: u8 = 6;
 
 /// How NGINX behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,16 +96,6 @@ pub struct Standing {
 }
 
 #[derive(Debug)]
-struct Entry {
-    current: Current,
-    askers: Vec<Asker>,
-    /// Who waits, and for which versions: later changes do not make them wait for longer.
-    waiters: Vec<(Arc<Waiter>, Versions)>,
-    asked: bool,
-    queued: bool,
-}
-
-#[derive(Debug)]
 struct Service {
     /// The desired state that the addresses are of; `None`: only asked for so far.
     generation: Option<u64>,
@@ -141,72 +126,6 @@ pub struct Table {
     doubted: BTreeSet<SocketAddr>,
     next_sweep: Duration,
     counts: Counts,
-}
-
-impl Entry {
-    fn new(current: Current) -> Self {
-        Self { current, askers: Vec::new(), waiters: Vec::new(), asked: false, queued: false }
-    }
-
-    /// Whether NGINX has applied what is true now: all resolvers that react have, and there is one.
-    fn is_current(&self) -> bool {
-        has_applied(&self.askers, self.current.versions())
-    }
-
-    fn wait(&mut self, waiter: &Arc<Waiter>) {
-        waiter.one_more();
-        self.waiters.push((waiter.clone(), self.current.versions()));
-    }
-
-    /// Nobody is to wait for it any more.
-    fn release(&self) {
-        self.waiters.iter().for_each(|(waiter, _)| waiter.one_done());
-    }
-
-    fn is_dead(&self) -> bool {
-        self.asked && self.askers.is_empty() && self.waiters.is_empty() && self.current.is_empty()
-    }
-
-    fn tell_waiters(&mut self) {
-        let Self { askers, waiters, .. } = self;
-        waiters.retain(|(waiter, versions)| {
-            let done = has_applied(askers, *versions);
-            if done {
-                waiter.one_done();
-            }
-            !done
-        });
-        if waiters.is_empty() {
-            *waiters = Vec::new();
-        }
-    }
-
-    fn asker(&mut self, from: SocketAddr, now: Duration) -> &mut Asker {
-        self.asked = true;
-        let index = self.askers.iter().position(|asker| asker.from == from).unwrap_or_else(|| {
-            if self.askers.len() == MOST_ASKERS {
-                // The one that was not heard of for longest is the least likely to be there still.
-                let oldest = self.askers.iter().enumerate().min_by_key(|(_, asker)| asker.heard);
-                let oldest = oldest.map_or(0, |(index, _)| index);
-                self.askers.remove(oldest);
-            }
-            // Nearly always one: a vector that grows by itself begins with four.
-            self.askers.reserve_exact(1);
-            self.askers.push(Asker::new(from, now));
-            self.askers.len() - 1
-        });
-        &mut self.askers[index]
-    }
-}
-
-/// Whether all resolvers that react have these versions, or later ones, and there is one.
-fn has_applied(askers: &[Asker], versions: Versions) -> bool {
-    let mut reacting = askers.iter().filter(|asker| !asker.retired && !is_deaf(asker)).peekable();
-    reacting.peek().is_some() && reacting.all(|asker| asker.has_applied(versions))
-}
-
-fn is_deaf(asker: &Asker) -> bool {
-    asker.sent.is_some_and(|(_, tries)| tries >= MOST_TRIES)
 }
 
 impl Table {
