@@ -17,6 +17,9 @@ const QUIET: u64 = 80_000;
 /// How long at the end nothing may be reloaded, in ms.
 const NO_RELOADS: u64 = 20_000;
 
+/// Within how many ms LBEX hears what the operator says.
+const HEARD_WITHIN: u64 = 1_000;
+
 /// What a step leads to.
 pub(super) enum Then {
     Goes,
@@ -126,9 +129,10 @@ impl State {
             10 | 11 => self.watches_fail(until),
             12 | 13 => self.lists_lie(until, yes),
             14 => self.another_cluster_answers(until),
-            15 => {
+            15 if up => {
                 self.note(|| "SIGUSR1".to_owned());
                 self.release.notify_one();
+                self.life.released_by.get_or_insert(now + HEARD_WITHIN);
             }
             _ if up => return Then::Ends(if yes { End::Killed } else { End::Stopped }),
             _ => self.die(),
