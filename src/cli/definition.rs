@@ -86,7 +86,17 @@ pub(super) fn command() -> Command {
         .next_line_help(true)
         .term_width(100)
         .args(SETTINGS.iter().map(flag))
-        .subcommands([proxy(), end_proxy(), render(), validate(), backends(), plugin(), completions(), man(), explain()])
+        .subcommands([
+            proxy(),
+            end_proxy(),
+            render(),
+            validate(),
+            backends(),
+            plugin(),
+            completions(),
+            man(),
+            explain(),
+        ])
 }
 
 fn proxy() -> Command {

@@ -52,8 +52,11 @@ impl Children {
     /// such as a terminal, is to end the first process, and that ends the child.
     pub(super) fn start(&mut self, job: Job) -> io::Result<()> {
         let mut given = std::env::args_os();
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg0(given.next().unwrap_or_else(|| "lbex".into())).process_group(0);
+        let called = given.next().unwrap_or_else(|| "lbex".into());
+        // Without /proc nobody knows, and it is where it was called.
+        let program = std::env::current_exe().unwrap_or_else(|_| called.clone().into());
+        let mut command = Command::new(program);
+        command.arg0(called).process_group(0);
         match job {
             Job::Controller => command.args(given).arg("--stop-proxy-on-exit=false"),
             Job::EndProxy => command.arg(END_PROXY).args(given),
