@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::backends::Echo;
@@ -12,7 +11,7 @@ use lbex_test_harness::netns::Netns;
 use lbex_test_harness::wait::{SOON, eventually};
 
 use crate::podman::Container;
-use crate::support::{Page, at, debian, manifests, run, serves};
+use crate::support::{Page, at, debian, manifests, serves};
 
 const LISTENER: u16 = 80;
 

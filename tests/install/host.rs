@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lbex_test_harness::backends::Conversation;
 use lbex_test_harness::wait::{SOON, eventually, stays};
 
@@ -142,8 +142,8 @@ async fn exchange_nginx(host: &Host, page: &Page, new: &Path, nginx: &str) -> Re
     ensure!(said.contains(nginx), "{said} is not {nginx}");
     serves(host.web()).await?;
     connection.say("still here").await?;
-    let in_service = host.processes("lbex-nginx")?;
-    ensure!(in_service.iter().any(|process| process.ends_with(&format!(" {pid}"))), "{pid} is none of {in_service:?}");
+    let service = host.property("lbex-nginx", "MainPID")?;
+    host.container.sh(&format!("cmp /proc/{pid}/cgroup /proc/{service}/cgroup"))?;
     drop(connection);
     eventually("the old NGINX ends with its last connection", SOON, || async {
         host.container.sh(&format!("test ! -e /proc/{}", old.0)).map(drop)
