@@ -3,8 +3,11 @@
 //!
 //! Needs root, and from Debian: podman, runc, buildah, mmdebstrap (`tests/tools/install.sh packaging`).
 
+mod another;
+mod booted;
 mod empty_root;
 mod host;
 mod image;
 mod podman;
 mod support;
+mod tarball;
