@@ -56,7 +56,7 @@ async fn a_lie_about_the_size_of_an_answer_is_no_crash() -> Result<()> {
 #[tokio::test]
 async fn a_report_that_cannot_be_believed_is_a_failure() -> Result<()> {
     apply_fails("revision", "it is about revision \"mine\"").await?;
-    apply_fails("partial", "apply returned 1, and its report refuses 0 Service(s)").await?;
+    apply_fails("contradiction", "apply returned 1, and its report refuses 0 Service(s)").await?;
     apply_fails("resync", "it asks for the whole desired state, which it was just given").await
 }
 

@@ -3,5 +3,7 @@
 mod check;
 mod faults;
 mod front_door;
+mod frozen;
+mod load;
 mod support;
 mod versions;
