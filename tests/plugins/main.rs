@@ -4,6 +4,7 @@ mod check;
 mod faults;
 mod front_door;
 mod frozen;
+mod guide;
 mod load;
 mod support;
 mod versions;

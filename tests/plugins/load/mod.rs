@@ -20,7 +20,7 @@ use table::{FAULTS, Fault, HANGS, Seen};
 use world::{Changing, World};
 
 /// How many LBEXes go through the table.
-const LANES: usize = 5;
+const LANES: usize = 9;
 
 fn services() -> usize {
     if std::env::var_os("LBEX_TEST_LONG").is_some() { 1000 } else { 300 }
