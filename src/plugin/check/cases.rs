@@ -1,7 +1,8 @@
 //! The cases, in the order in which they are run: each goes on from where the one before left the plugin, or sends everything.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lbex_plugin_abi::documents::{Action, Desired, Protocol};
 use lbex_plugin_abi::tables::code;
@@ -200,9 +201,21 @@ async fn live(kit: &mut Kit, protocol: Protocol, port: u16) -> Result {
     if answer.is_done() { Ok(detail) } else { Err(format!("then it does not go on from {has:?}: {}", answer.words())) }
 }
 
+/// Takes a port. The plugin has just been told to give it up, and another check may look whether it is free.
+async fn hold(port: u16) -> std::io::Result<TcpListener> {
+    let mut tries = 0;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries < 50 => tries += 1,
+            done => return done,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn partial(kit: &mut Kit, few: &Services, port: u16) -> Result {
     kit.desire(&Services::new()).await?;
-    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| format!("port {port}: {error}"))?;
+    let holder = hold(port).await.map_err(|error| format!("port {port}: {error}"))?;
     let (_, answer) = kit.desire(few).await?;
     let refused = done(&answer, few)?;
     let detail = match refused {

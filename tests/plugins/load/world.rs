@@ -1,8 +1,8 @@
 //! Hundreds of Services in a folder of manifests, which change all the time, and what the plugin has of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -28,6 +28,8 @@ pub(crate) struct World {
     library: PathBuf,
     services: Vec<Service>,
     changes: usize,
+    /// What was found last in what the plugin serves: it is looked at often, and seldom changes.
+    found: std::sync::Mutex<(String, Served)>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,8 +44,9 @@ impl World {
         let folder = Scratch::new("load")?;
         std::fs::create_dir(folder.join("manifests"))?;
         let library = faulty(folder.path(), &[])?;
-        let world = Self { folder, library, services: vec![Service { moved: false, server: 0 }; services], changes: 0 };
-        (0..services.div_ceil(IN_A_FILE)).try_for_each(|file| world.write(file))?;
+        let services = vec![Service { moved: false, server: 0 }; services];
+        let world = Self { folder, library, services, changes: 0, found: std::sync::Mutex::default() };
+        (0..world.services.len().div_ceil(IN_A_FILE)).try_for_each(|file| world.write(file))?;
         Ok(world)
     }
 
@@ -97,9 +100,8 @@ impl World {
     }
 
     /// What it has.
-    pub(crate) fn served(prefix: &Path) -> Result<Served> {
-        let text = std::fs::read_to_string(prefix.join("plugins/faulty/serves.json")).context("it has nothing yet")?;
-        let all: Value = serde_json::from_str(&text)?;
+    fn served(text: &str) -> Result<Served> {
+        let all: Value = serde_json::from_str(text)?;
         let one = |(name, service): (&String, &Value)| {
             let listener = &service["listeners"][0];
             let server = listener["servers"][0]["address"].as_str().unwrap_or_default();
@@ -110,7 +112,14 @@ impl World {
 
     /// An error where the plugin has something else than it should.
     pub(crate) fn ensure_served(&self) -> Result<()> {
-        let (wanted, served) = (self.desired(), Self::served(&self.prefix())?);
+        let path = self.prefix().join("plugins/faulty/serves.json");
+        let text = std::fs::read_to_string(path).context("it has nothing yet")?;
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.0 != text {
+            let served = Self::served(&text)?;
+            *found = (text, served);
+        }
+        let (wanted, served) = (self.desired(), &found.1);
         let different = wanted.iter().find(|(name, wanted)| served.get(*name) != Some(wanted));
         if let Some((name, wanted)) = different {
             anyhow::bail!("{name} should be {wanted:?}, and is {:?}", served.get(name));
