@@ -145,7 +145,7 @@ static int wrong(struct state *state, const char *function, const char *revision
   }
   if (strcmp(fault, "deep") == 0) *code = say_much(reply, LBEX_OK, "", "[", 100000, "");
   else if (strcmp(fault, "long") == 0) *code = say_much(reply, LBEX_RETRY, "", "\x1b[31mno\n", 1000000, "");
-  else if (strcmp(fault, "large") == 0) *code = say_much(reply, LBEX_OK, "", " ", LBEX_MAX_DOCUMENT + 1, "");
+  else if (strcmp(fault, "large") == 0) reply->data = calloc(1, LBEX_MAX_DOCUMENT + 1), reply->len = LBEX_MAX_DOCUMENT + 1;
   else if (strcmp(fault, "hang") == 0) {
     /* Whatever anybody says. */
     while (does(state, function, "hang")) nap(2);

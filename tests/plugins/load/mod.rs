@@ -62,8 +62,20 @@ impl Lane {
         }
         eventually("it is seen", SOON, || self.is_seen(fault.seen, &before)).await?;
         self.goes_on().await.context("all else goes on")?;
+        let before = self.samples().await?;
         self.does("").await?;
+        if fault.seen == Seen::Permanent {
+            // LBEX tries again with the next change, and is_whole has none.
+            eventually("the next change is applied", SOON, || self.has_applied(&before)).await?;
+        }
         self.is_whole().await.context("the fault is over")
+    }
+
+    async fn has_applied(&self, before: &Samples) -> Result<()> {
+        let applies = |samples: &Samples| samples.sum("lbex_apply_duration_seconds_count", &[]).unwrap_or_default();
+        let (before, now) = (applies(before), applies(&self.samples().await?));
+        ensure!(now > before, "{now} applies, and {before} before");
+        Ok(())
     }
 
     async fn samples(&self) -> Result<Samples> {
@@ -146,6 +158,7 @@ async fn go_through(builder: Builder, faults: Vec<&'static Fault>) -> Result<Vec
         if let Err(error) = lane.goes_through(fault).await {
             failed.push(format!("{}: {error:#}", fault.does));
             lane.does("").await?;
+            lane.goes_on().await?;
             lane.is_whole().await.with_context(|| format!("after {}", fault.does))?;
         }
     }
