@@ -138,10 +138,10 @@ fn main() {
     let mut bench = Bench { loaded, linked_in: LinkedIn::default(), desired, revision: 0 };
     println!("{services} Services with {SERVERS} servers each, median of {rounds}");
     println!("| | bytes | across the border | linked in | ratio |\n| --- | --- | --- | --- | --- |");
-    row("all", median(rounds, |_| bench.all()));
+    row("all", &median(rounds, |_| bench.all()));
     for changed in [1, 100, services] {
         // Another last server each time, so that there is a change.
-        row(&format!("delta of {changed}"), median(rounds, |round| bench.delta(changed, SERVERS + 1 + round % 2)));
+        row(&format!("delta of {changed}"), &median(rounds, |round| bench.delta(changed, SERVERS + 1 + round % 2)));
         // The next begins with what all began with.
         bench.delta(changed, SERVERS);
     }
@@ -158,7 +158,7 @@ fn median(rounds: u8, cost: impl FnMut(u8) -> Cost) -> Cost {
     Cost { bytes: costs[0].bytes, across: middle(|cost| cost.across), linked_in: middle(|cost| cost.linked_in) }
 }
 
-fn row(name: &str, cost: Cost) {
+fn row(name: &str, cost: &Cost) {
     let Cost { bytes, across, linked_in } = cost;
     let (across, linked_in) = (across.as_secs_f64() * 1e3, linked_in.as_secs_f64() * 1e3);
     println!("| {name} | {bytes} | {across:.3} ms | {linked_in:.4} ms | {:.0} |", across / linked_in.max(1e-6));

@@ -1,7 +1,7 @@
 //! The backend without LBEX: states go in, the proxy's configuration comes out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn open(folder: &PathBuf) -> MyProxy {
+fn open(folder: &Path) -> MyProxy {
     let settings = Settings { state_dir: folder.display().to_string(), ..Settings::default() };
     MyProxy::open(settings, Host::detached()).unwrap()
 }
