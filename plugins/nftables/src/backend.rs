@@ -46,6 +46,7 @@ impl Backend for Nftables {
             algorithms: vec![Algorithm::RoundRobin, Algorithm::ClientIp],
             live_servers: true,
             drains: true,
+            timeouts: false,
             ..Capabilities::default()
         }
     }
@@ -112,9 +113,9 @@ impl Backend for Nftables {
                 Some((parts, refused))
                     if refused.is_empty()
                         && !self.refused.contains_key(name)
-                        && parts.iter().all(|(key, part)| {
-                            now.get(key).is_some_and(|now| now.service == part.service)
-                        }) =>
+                        && parts
+                            .iter()
+                            .all(|(key, part)| now.get(key).is_some_and(|now| now.service == part.service)) =>
                 {
                     next.extend(parts);
                 }

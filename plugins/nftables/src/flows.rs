@@ -46,7 +46,9 @@ impl Flow {
 
     /// Whether it came to a listener, there now or before, and not through this host to somebody else's port of that number.
     fn is_of(&self, ruleset: &Ruleset, facts: &Facts) -> bool {
-        let Some(part) = ruleset.get(&self.key()) else { return self.server != self.to || facts.is_local(self.to.ip()) };
+        let Some(part) = ruleset.get(&self.key()) else {
+            return self.server != self.to || facts.is_local(self.to.ip());
+        };
         if part.addresses.is_empty() { facts.is_local(self.to.ip()) } else { part.addresses.contains(&self.to.ip()) }
     }
 
@@ -145,8 +147,7 @@ pub fn forget(netlink: &mut Netlink, flows: impl Iterator<Item = Flow>) -> io::R
 
 /// The connections that were sent to servers of these listeners.
 pub fn carried(netlink: &mut Netlink, ruleset: &Ruleset, facts: &Facts) -> io::Result<Vec<Flow>> {
-    let ours =
-        |flow: &Flow| flow.server != flow.to && ruleset.contains_key(&flow.key()) && flow.is_of(ruleset, facts);
+    let ours = |flow: &Flow| flow.server != flow.to && ruleset.contains_key(&flow.key()) && flow.is_of(ruleset, facts);
     Ok(flows(netlink)?.into_iter().filter(ours).collect())
 }
 

@@ -173,12 +173,8 @@ impl Table {
     }
 
     fn create_chains(&self) -> Vec<Value> {
-        let hooks = [
-            ("prerouting", "nat", -100),
-            ("output", "nat", -100),
-            ("postrouting", "nat", 100),
-            ("input", "filter", 0),
-        ];
+        let hooks =
+            [("prerouting", "nat", -100), ("output", "nat", -100), ("postrouting", "nat", 100), ("input", "filter", 0)];
         let plain = BASE_CHAINS.iter().filter(|name| hooks.iter().all(|(hook, ..)| hook != *name));
         let plain = plain.map(|name| json!({"name": name}));
         let hooked = hooks.map(
@@ -369,7 +365,8 @@ pub fn elements(key: &Key, part: &Part) -> Vec<Element> {
 /// The commands that would make a table with one of everything: for a trial.
 pub fn sample(table: &Table) -> Vec<Value> {
     let table = Table { name: format!("{}-trial", table.name), ..table.clone() };
-    let addresses: [IpAddr; 2] = [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    let addresses: [IpAddr; 2] =
+        [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
     let listeners = addresses.into_iter().flat_map(|address| [(1, false), (2, true)].map(|more| (address, more)));
     let part = |(address, (port, sticky))| {
         let part = Part {

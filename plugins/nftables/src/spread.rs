@@ -10,9 +10,7 @@ pub fn slots(servers: &[SocketAddr]) -> Vec<usize> {
         let server = servers[*index];
         (hash(slot, server), server)
     };
-    (0..count(servers.len()))
-        .filter_map(|slot| (0..servers.len()).max_by_key(|index| weight(slot, index)))
-        .collect()
+    (0..count(servers.len())).filter_map(|slot| (0..servers.len()).max_by_key(|index| weight(slot, index))).collect()
 }
 
 /// Enough slots that servers get about the same number. Where more servers make it another number, clients move.
@@ -31,9 +29,8 @@ fn hash(slot: u32, server: SocketAddr) -> u64 {
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
     let bytes = slot.to_be_bytes().into_iter().chain(address).chain(server.port().to_be_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)
