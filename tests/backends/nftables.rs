@@ -7,7 +7,7 @@ use lbex_conformance::{Feature, Subject, Ways, conformance};
 use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::netns::Netns;
 
-struct Nftables;
+pub(super) struct Nftables;
 
 /// The library, which cargo puts beside this test.
 fn library() -> Result<PathBuf> {

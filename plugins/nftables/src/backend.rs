@@ -132,7 +132,7 @@ impl Backend for Nftables {
         let as_made = self.kernel.is_as_made(call)?;
         let name = &self.kernel.table.name;
         let Some(in_step) = as_made else {
-            let detail = format!("there is no table inet {name}");
+            let detail = format!("there is no table inet {name} of this LBEX");
             return Ok(Observation { healthy: false, detail, in_step: Some(false), ..Observation::default() });
         };
         let detail = if in_step {

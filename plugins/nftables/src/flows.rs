@@ -159,3 +159,75 @@ pub fn in_use(flows: &[Flow]) -> BTreeMap<Protocol, usize> {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Part;
+
+    fn nested(kind: u16, inner: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        attribute(&mut bytes, 0x8000 | kind, inner);
+        bytes
+    }
+
+    fn tuple(protocol: u8, source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Vec<u8> {
+        let (mut addresses, mut ports) = (Vec::new(), Vec::new());
+        attribute(&mut addresses, 1, &source.0);
+        attribute(&mut addresses, 2, &destination.0);
+        attribute(&mut ports, 1, &[protocol]);
+        attribute(&mut ports, 2, &source.1.to_be_bytes());
+        attribute(&mut ports, 3, &destination.1.to_be_bytes());
+        [nested(1, &addresses), nested(2, &ports)].concat()
+    }
+
+    const CLIENT: ([u8; 4], u16) = ([198, 51, 100, 7], 40_000);
+    const HERE: ([u8; 4], u16) = ([192, 0, 2, 1], 53);
+
+    fn to(server: ([u8; 4], u16), protocol: u8) -> Flow {
+        let mut body = nested(ORIGINAL, &tuple(protocol, CLIENT, HERE));
+        body.extend(nested(REPLY, &tuple(protocol, server, CLIENT)));
+        body.extend(nested(STATE, &nested(1, &nested(1, &[3]))));
+        attribute(&mut body, ID, &[1, 2, 3, 4]);
+        flow(2, &body).unwrap()
+    }
+
+    #[test]
+    fn a_flow_is_read_with_what_the_kernel_needs_to_find_it() {
+        let flow = to(([10, 0, 0, 1], 5353), 6);
+        assert_eq!((flow.client, flow.to, flow.server), (CLIENT.into(), HERE.into(), ([10, 0, 0, 1], 5353).into()));
+        assert!(flow.protocol == Protocol::Tcp && flow.established);
+        assert!(find(&flow.name, ORIGINAL).is_some() && find(&flow.name, ID) == Some(&[1, 2, 3, 4]));
+        let icmp = [nested(ORIGINAL, &tuple(1, CLIENT, HERE)), nested(REPLY, &tuple(1, HERE, CLIENT))].concat();
+        assert_eq!(super::flow(2, &icmp), None);
+    }
+
+    #[test]
+    fn a_flow_is_right_where_a_new_one_could_go_too() {
+        let facts = Facts { addresses: vec![HERE.0.into()], ..Facts::default() };
+        let key = Key { protocol: Protocol::Udp, port: 53, family: Family::V4 };
+        let servers = vec![([10, 0, 0, 1], 5353).into()];
+        let part = Part {
+            service: "a/b".to_owned(),
+            addresses: Vec::new(),
+            allow: Allow::All,
+            servers,
+            sticky: false,
+            no_loopback: false,
+        };
+        let (there, gone, nobody) = (to(([10, 0, 0, 1], 5353), 17), to(([10, 0, 0, 2], 5353), 17), to(HERE, 17));
+        let right = |part: Option<Part>| {
+            let ruleset: Ruleset = part.into_iter().map(|part| (key, part)).collect();
+            assert!([&there, &gone, &nobody].iter().all(|flow| flow.is_of(&ruleset, &facts)));
+            [&there, &gone, &nobody].map(|flow| flow.is_right(&ruleset))
+        };
+        assert_eq!(right(Some(part.clone())), [true, false, false]);
+        let others = Allow::Some(vec!["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(right(Some(Part { allow: others, ..part.clone() })), [false, false, true]);
+        assert_eq!(right(Some(Part { servers: Vec::new(), ..part.clone() })), [false, false, true]);
+        assert_eq!(right(None), [false, false, true]);
+        // Through this host to somebody else's port 53.
+        let elsewhere = Part { addresses: vec![[192, 0, 2, 9].into()], ..part };
+        assert!(!nobody.is_of(&[(key, elsewhere)].into(), &facts) && !nobody.is_of(&Ruleset::new(), &Facts::default()));
+    }
+}

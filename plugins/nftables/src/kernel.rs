@@ -195,7 +195,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Whether the table is as LBEX made it; `None`: there is none.
+    /// Whether the table is as LBEX made it; `None`: there is none, or it is somebody else's.
     pub(crate) fn is_as_made(&mut self, call: &Call) -> Result<Option<bool>, Error> {
         let mut netlink = netlink(call)?;
         let now = generation(&mut netlink).map_err(failed)?;
@@ -204,7 +204,8 @@ impl Kernel {
         }
         let (now, seen) = look(&mut netlink, &self.table.name).map_err(failed)?;
         let Some(seen) = seen else { return Ok(None) };
-        let Some(put) = &mut self.put else { return Ok(Some(self.is_ours(&seen).is_ok())) };
+        let ours = self.is_ours(&seen).is_ok();
+        let Some(put) = self.put.as_mut().filter(|_| ours) else { return Ok(ours.then_some(true)) };
         match &put.fingerprint {
             Some(known) if *known != seen.fingerprint => return Ok(Some(false)),
             // Read for the first time since it was changed, and somebody else has changed something since.
