@@ -33,7 +33,6 @@ pub struct Nftables {
     refused: Refusals,
     /// What was last said of Services whose servers have addresses of one family.
     said: Option<String>,
-    listeners: usize,
 }
 
 impl Backend for Nftables {
@@ -73,7 +72,7 @@ impl Backend for Nftables {
         let saved = Saved::new(settings.state_dir.as_ref(), &table);
         let version = nft.version.clone();
         let kernel = Kernel::new(table, nft, saved);
-        Ok(Self { version, kernel, refused: Refusals::new(), said: None, listeners: 0 })
+        Ok(Self { version, kernel, refused: Refusals::new(), said: None })
     }
 
     fn opened(&self) -> Capabilities {
@@ -85,7 +84,6 @@ impl Backend for Nftables {
         let known = self.kernel.known(call)?;
         let (wanted, refused) = wanted(state, &facts, &known);
         self.say_families(&wanted);
-        self.listeners = wanted.len();
         let changed = self.kernel.make(&known, wanted, &facts, call)?;
         self.refused.clone_from(&refused);
         let (action, reloads) = match known {
@@ -136,7 +134,10 @@ impl Backend for Nftables {
             return Ok(Observation { healthy: false, detail, in_step: Some(false), ..Observation::default() });
         };
         let detail = if in_step {
-            format!("the table inet {name}, {} listener(s)", self.listeners)
+            match self.kernel.ruleset() {
+                Some(ruleset) => format!("the table inet {name}, {} listener(s)", ruleset.len()),
+                None => format!("the table inet {name}"),
+            }
         } else {
             format!("somebody has changed the table inet {name}")
         };
@@ -169,7 +170,7 @@ impl Nftables {
     #[allow(clippy::cast_precision_loss, reason = "a measure")]
     fn metrics(&self) -> BTreeMap<String, f64> {
         let pairs = [
-            ("listeners", Some(self.listeners as f64)),
+            ("listeners", self.kernel.ruleset().map(|ruleset| ruleset.len() as f64)),
             ("conntrack_entries", host::conntrack("count")),
             ("conntrack_max", host::conntrack("max")),
         ];
