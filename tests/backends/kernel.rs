@@ -5,13 +5,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lbex_conformance::Subject;
+use lbex_test_harness::Scratch;
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, tcp_greeting, udp_ask};
 use lbex_test_harness::lbex::Builder;
-use lbex_test_harness::manifests::{ANSWER, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches};
+use lbex_test_harness::manifests::{
+    ANSWER, World, at, pods, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches,
+};
 use lbex_test_harness::netns::Netns;
 use lbex_test_harness::objects::{Object, slice};
 use lbex_test_harness::wait::{SOON, eventually};
-use lbex_test_harness::Scratch;
 use nix::sys::signal::Signal;
 
 use super::nftables::Nftables;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use lbex_conformance::{Feature, Subject, Ways, conformance};
+use lbex_test_harness::Scratch;
 use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::netns::Netns;
 
@@ -61,5 +62,18 @@ fn it_passes_the_conformance_kit() -> Result<()> {
         output.status.success() && text.contains(" passed\n") && text.contains("passed  servers change live: in "),
         "{text}"
     );
+    Ok(())
+}
+
+/// Found by its name in a plugin folder, with what it can do.
+#[test]
+fn backends_lists_it() -> Result<()> {
+    let folder = Scratch::new("plugins")?;
+    std::fs::copy(library()?, folder.join("liblbex_nftables.so"))?;
+    let plugins = format!("--plugin-dir={}", folder.path().display());
+    let output = std::process::Command::new(super::binary()).args(["backends", &plugins]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let can = "tcp, udp, round_robin, client_ip, live endpoints, drains\n";
+    ensure!(output.status.success() && text.contains("nftables 0.1.0 (ABI 1.1") && text.contains(can), "{text}");
     Ok(())
 }
