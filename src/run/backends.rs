@@ -73,6 +73,7 @@ fn words(capabilities: &Capabilities) -> String {
         ("least_conn", capabilities.least_conn),
         ("least_time", capabilities.least_time),
         ("client_ip", capabilities.client_ip),
+        ("timeouts", capabilities.timeouts),
         ("external names", capabilities.dns_servers),
         ("live endpoints", capabilities.live_servers),
         ("drains", capabilities.drains),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs and builds what LBEX's end-to-end tests run, once:
-#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2, shellcheck (as root; no service is started);
+#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2, nftables, shellcheck (as root; no service is started);
 #   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok, helm and kubeconform;
 #   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
 # With the argument stock-nginx it does the last of these alone. With the argument packaging it installs what builds and tries what is
@@ -70,6 +70,7 @@ missing_packages() {
     nginx_has_stream || echo libnginx-mod-stream
     find_program haproxy >/dev/null || echo haproxy
     find_program ip >/dev/null || echo iproute2
+    find_program nft >/dev/null || echo nftables
     find_program shellcheck >/dev/null || echo shellcheck
 }
 
@@ -159,6 +160,7 @@ install_packages() {
     case $packages in *etcd-server*) disable_service etcd.service ;; esac
     case $packages in *nginx\ *) disable_service nginx.service ;; esac
     case $packages in *haproxy*) disable_service haproxy.service ;; esac
+    case $packages in *nftables*) disable_service nftables.service ;; esac
 }
 
 # --- Go programs -------------------------------------------------------------------------------
