@@ -38,6 +38,8 @@ pub(super) struct Eye {
     pub(super) broken: Option<String>,
     /// Since when nothing goes wrong and nothing changes.
     pub(super) calm_since: Option<u64>,
+    /// For how long it stays so before the end, once that is known.
+    pub(super) quiet: Option<u64>,
     /// What this LBEX is to believe.
     pub(super) belief: Belief,
     versions: BTreeMap<Part, usize>,

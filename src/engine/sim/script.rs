@@ -47,13 +47,14 @@ impl State {
     fn step(&mut self, up: bool) -> Then {
         self.check_owed();
         if let Some(since) = self.eye.calm_since {
-            let quiet = self.quiet();
-            if self.now() >= since + quiet {
+            let (now, early) = (self.now(), since + QUIET - NO_RELOADS);
+            let quiet = if now < early { QUIET } else { self.quiet() };
+            if now >= since + quiet {
                 return Then::Over;
             }
             self.life.late_reloads = 0;
-            let rest = (since + quiet).saturating_sub(self.now());
-            self.schedule(self.now() + if rest > NO_RELOADS { rest - NO_RELOADS } else { rest }, Event::Step);
+            let next = [early, since + quiet - NO_RELOADS, since + quiet].into_iter().filter(|at| *at > now).min();
+            self.schedule(next.unwrap_or(now), Event::Step);
             return Then::Goes;
         }
         if self.setup.steps == 0 {
@@ -176,9 +177,10 @@ impl State {
         self.followers.iter().for_each(|follower| follower.notify_one());
     }
 
-    /// For how long it is quiet at the end, in ms: what is held is let go in that time, too.
-    fn quiet(&self) -> u64 {
-        QUIET + self.setup.hold.map_or(0, |hold| hold + NO_RELOADS)
+    /// For how long it is quiet at the end, in ms: what is held when this is first asked is let go in that time, too.
+    fn quiet(&mut self) -> u64 {
+        let hold = self.setup.hold.filter(|_| !self.eye.belief.is_sure());
+        *self.eye.quiet.get_or_insert(QUIET + hold.map_or(0, |hold| hold + NO_RELOADS))
     }
 
     /// Everything is well from now on.
