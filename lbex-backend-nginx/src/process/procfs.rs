@@ -116,3 +116,32 @@ fn entries(path: &str) -> io::Result<(OwnedFd, Vec<std::ffi::CString>)> {
     }
     Ok((folder, names))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_its_own_shows_the_same_processes_and_is_mounted_nowhere() {
+        let mounts = read_to_string("self/mountinfo").expect("mounted");
+        let own = own().expect("root has one (these tests are run as root)");
+        let read = |root: &OwnedFd| {
+            let mut text = String::new();
+            let file = openat(root, "self/comm", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).expect("opened");
+            File::from(file).read_to_string(&mut text).expect("read");
+            (text, target(readlinkat(root, "self/exe", Vec::new()).expect("read")))
+        };
+        assert_eq!(read(&own), read(&mounted().expect("mounted")));
+        assert_eq!(read_to_string("self/mountinfo").expect("mounted"), mounts);
+    }
+
+    #[test]
+    fn names_links_and_what_is_behind_them_are_read() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        assert!(names(".").expect("read").contains(&std::process::id().to_string()));
+        assert!(links("self/fd").expect("read").any(|target| target == file.path()));
+        let cwd = metadata("self/cwd").expect("read");
+        assert!(cwd.is_dir());
+        assert!(read_link("self/none").is_err());
+    }
+}
