@@ -82,6 +82,8 @@ missing_for_packaging() {
     find_program readelf >/dev/null || echo binutils
     find_program qemu-aarch64-static >/dev/null || echo qemu-user-static
     find_program minisign >/dev/null || echo minisign
+    find_program skopeo >/dev/null || echo skopeo
+    find_program docker-registry >/dev/null || echo docker-registry
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
@@ -159,6 +161,7 @@ install_packages() {
     case $packages in *etcd-server*) disable_service etcd.service ;; esac
     case $packages in *nginx\ *) disable_service nginx.service ;; esac
     case $packages in *haproxy*) disable_service haproxy.service ;; esac
+    case $packages in *docker-registry*) disable_service docker-registry.service ;; esac
 }
 
 # --- Go programs -------------------------------------------------------------------------------
