@@ -4,6 +4,7 @@
 //!
 //! Needs root, and from Debian: podman, runc, buildah, mmdebstrap (`tests/tools/install.sh packaging`).
 
+mod dockerfile;
 mod empty_root;
 mod host;
 mod image;

@@ -95,7 +95,7 @@ build_debian() {
         return
     fi
     say "Debian for containers: making it with mmdebstrap (half a minute or more, once)"
-    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl --format=tar bookworm "$archive.new" 9>&- ||
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl,libcap2-bin --format=tar bookworm "$archive.new" 9>&- ||
         die "mmdebstrap failed, its messages are above"
     mv -f "$archive.new" "$archive"
     say "Debian for containers: made in $((SECONDS - started)) s, $archive"
