@@ -134,7 +134,7 @@ impl Told {
         if self.assets.iter().any(|(asset, _)| asset["name"] == name) {
             return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "message": "already_exists" }));
         }
-        let refused = self.refuses.take_if(|refused| refused == name).is_some();
+        let refused = self.refuses.take_if(|refused| *refused == name).is_some();
         let state = if refused { "starter" } else { "uploaded" };
         let asset = json!({ "id": 100 + self.assets.len(), "name": name, "size": body.len(), "state": state });
         self.assets.push((asset.clone(), body.clone()));

@@ -75,7 +75,9 @@ impl Release {
         command.env("CARGO", self.path("cargo")).env("CARGO_TARGET_DIR", self.path("target"));
         command.env("LBEX", env!("CARGO_BIN_EXE_lbex")).env("MACHINES", std::env::consts::ARCH);
         command.env("GITHUB_TOKEN", TOKEN).env("GITHUB_API_URL", self.github.url()).env("no_proxy", "127.0.0.1");
-        command.env_remove("GITHUB_REPOSITORY").env_remove("VERSION").env_remove("REMOTE");
+        for name in ["GITHUB_REPOSITORY", "VERSION", "REMOTE", "LBEX_PROFILE", "SOURCE_DATE_EPOCH"] {
+            command.env_remove(name);
+        }
         command.env("IMAGE", self.image()).env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"));
         // The key itself, as a secret of a workflow is given.
         command.env("SIGNING_KEY", fs::read_to_string(self.path("key"))?);
