@@ -102,7 +102,15 @@ release: packaging-tools ## Release the version of Cargo.toml: build, sign, tag,
 
 .PHONY: test-install
 test-install: packaging-tools ## Install what is released where it runs: empty root, systemd, container (as root, on Debian; minutes)
-	LBEX_STATIC="$$(packaging/static/build $$(uname -m))" $(CARGO) test --test install -- --test-threads=1
+	LBEX_STATIC="$$(packaging/static/build $$(uname -m))" $(CARGO) test --test install -- --test-threads=1 --skip release::
+
+.PHONY: test-release
+test-release: test-tools packaging-tools ## Make a dry run of a release, unpack and run all of it, also for aarch64, and release to stand-ins (as root; minutes)
+	LBEX_DIST="$$(packaging/release/release --dry-run)" $(CARGO) test --test install -- --test-threads=1 release::
+
+.PHONY: reproduce
+reproduce: packaging-tools ## Build this commit's release for MACHINE in two folders and compare each file, byte by byte (two builds)
+	packaging/release/reproduce $(MACHINE)
 
 .PHONY: bench
 bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs one: see benches/README.md

@@ -352,9 +352,9 @@ fn a_release_says_what_is_missing_before_it_builds_anything() {
     git(&["commit", "--quiet", "-m", "Say nothing", "CHANGELOG.md"]);
     let silent = release(&["--dry-run"], &[]);
     assert!(silent.contains("CHANGELOG.md has no entry"), "{silent}");
-    git(&["tag", &format!("v{}", env!("CARGO_PKG_VERSION"))]);
+    git(&["tag", &format!("v{}", env!("CARGO_PKG_VERSION")), "HEAD^"]);
     let twice = release(&["--dry-run"], &[]);
-    assert!(twice.contains("there is a tag"), "{twice}");
+    assert!(twice.contains("there is a tag") && twice.contains("of another commit"), "{twice}");
 }
 
 #[test]
@@ -367,7 +367,9 @@ fn the_scripts_are_without_what_shellcheck_warns_of() {
         "deb/prerm",
         "host/stage",
         "image/build",
+        "release/publish",
         "release/release",
+        "release/reproduce",
         "static/build",
         "static/cc",
         "tarball/build",

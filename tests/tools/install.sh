@@ -88,6 +88,8 @@ missing_for_packaging() {
     find_program readelf >/dev/null || echo binutils
     find_program qemu-aarch64-static >/dev/null || echo qemu-user-static
     find_program minisign >/dev/null || echo minisign
+    find_program skopeo >/dev/null || echo skopeo
+    find_program docker-registry >/dev/null || echo docker-registry
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
@@ -99,7 +101,7 @@ build_debian() {
         return
     fi
     say "Debian for containers: making it with mmdebstrap (half a minute or more, once)"
-    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl --format=tar bookworm "$archive.new" 9>&- ||
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl,libcap2-bin --format=tar bookworm "$archive.new" 9>&- ||
         die "mmdebstrap failed, its messages are above"
     mv -f "$archive.new" "$archive"
     say "Debian for containers: made in $((SECONDS - started)) s, $archive"
@@ -166,6 +168,7 @@ install_packages() {
     case $packages in *nginx\ *) disable_service nginx.service ;; esac
     case $packages in *haproxy*) disable_service haproxy.service ;; esac
     case $packages in *nftables*) disable_service nftables.service ;; esac
+    case $packages in *docker-registry*) disable_service docker-registry.service ;; esac
 }
 
 # --- Go programs -------------------------------------------------------------------------------
