@@ -19,7 +19,7 @@ pub(super) struct Running {
     /// What it answers with.
     pub(super) generation: Option<String>,
     /// Whether it is known what it serves.
-    known: bool,
+    pub(super) known: bool,
     /// What it serves, as far as is known.
     pub(super) parts: BTreeMap<ServiceKey, Arc<Part>>,
     /// What it listens on, as far as is known.
