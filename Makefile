@@ -32,8 +32,9 @@ test: test-tools ## Install what the tests need (as root, on Debian) and run all
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: test-long
-test-long: test-tools ## The tests that take minutes: 50,000 UDP clients over three minutes beside 2,000 held TCP connections; 10,000 endpoint changes
+test-long: test-tools ## The tests that take minutes: 50,000 UDP clients over three minutes beside 2,000 held TCP connections; 10,000 endpoint changes; LBEX stopped for a minute
 	LBEX_TEST_LONG=1 $(CARGO) test --test manifests -- capacity pushed::storm
+	LBEX_TEST_LONG=1 $(CARGO) test --test supervised -- paused
 
 # How many random schedules `make test-faults` runs, and for how long `make soak` goes on.
 FAULT_SEEDS ?= 200

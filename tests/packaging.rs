@@ -214,6 +214,15 @@ fn the_units_are_hardened_and_systemd_has_nothing_to_say_about_them() {
     assert!(verify(&units).1.contains("WatchDogSec"), "a key that does not exist is seen");
 }
 
+/// It was last heard half the time before, and somebody may stop it for a minute.
+#[test]
+fn an_lbex_that_was_stopped_for_a_minute_is_not_taken_for_stuck() {
+    let unit = fs::read_to_string(packaging("host/lbex.service")).expect("a unit");
+    let time = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")).expect("a watchdog");
+    let minutes: u64 = time.strip_suffix("min").and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{time}"));
+    assert!(minutes * 60 / 2 > 60, "{time}");
+}
+
 #[test]
 fn neither_unit_ends_or_restarts_with_the_other() {
     for unit in UNITS {

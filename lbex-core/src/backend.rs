@@ -28,6 +28,8 @@ pub struct Capabilities {
     pub least_time: bool,
     /// Whether it spreads clients by consistent hashing of their addresses.
     pub client_ip: bool,
+    /// Whether it observes the timeouts of Services: of attempts to connect, and of silence.
+    pub timeouts: bool,
     /// Whether it resolves DNS names of upstream servers itself (ExternalName).
     pub dns_servers: bool,
     /// Whether changes of upstream servers reach it without a reload, by [`ProxyBackend::push`].
@@ -65,6 +67,7 @@ impl Default for Capabilities {
             least_conn: true,
             least_time: false,
             client_ip: true,
+            timeouts: true,
             dns_servers: true,
             live_servers: false,
             drains: false,

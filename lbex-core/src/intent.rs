@@ -156,6 +156,11 @@ fn parse_whole(
     if service.ports.is_empty() {
         return Err(Reason::NoPorts);
     }
+    if !settings.capabilities.timeouts {
+        for name in [annotations::CONNECT_TIMEOUT, annotations::IDLE_TIMEOUT] {
+            annotated::without_effect(service, name, "the backend has no timeouts of its own", found);
+        }
+    }
     Ok(Intent {
         algorithm: annotated::algorithm(service, &destination, settings, found),
         connect_timeout: annotated::duration(

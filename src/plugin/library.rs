@@ -112,6 +112,7 @@ impl PluginInfo {
             least_conn: has(Algorithm::LeastConn),
             least_time: has(Algorithm::LeastTime),
             client_ip: has(Algorithm::ClientIp),
+            timeouts: told.timeouts,
             dns_servers: told.dns_servers,
             live_servers: told.live_servers,
             drains: told.drains,

@@ -73,6 +73,7 @@ fn words(capabilities: &Capabilities) -> String {
         ("least_conn", capabilities.least_conn),
         ("least_time", capabilities.least_time),
         ("client_ip", capabilities.client_ip),
+        ("timeouts", capabilities.timeouts),
         ("external names", capabilities.dns_servers),
         ("live endpoints", capabilities.live_servers),
         ("drains", capabilities.drains),
@@ -84,7 +85,9 @@ fn words(capabilities: &Capabilities) -> String {
 /// For authors of plugins. Exit code 0: all passed; 1: something did not.
 #[cfg(feature = "plugins")]
 pub(super) async fn check(library: PathBuf, settings: PluginsSettings) -> Result<Output, Failure> {
-    let checked = crate::plugin::check::run(&library, settings.config.as_deref()).await.map_err(Failure::usage)?;
+    let deadlines = crate::plugin::Deadlines::default();
+    let checked = crate::plugin::check::run(&library, settings.config.as_deref(), deadlines);
+    let checked = checked.await.map_err(Failure::usage)?;
     let exit_code = if checked.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     Ok(Output { text: checked.to_string(), exit_code })
 }

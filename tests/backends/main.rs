@@ -1,6 +1,8 @@
 //! The conformance suite, run on each backend: a subject, and so a backend, is one small file here.
 
 mod haproxy;
+mod kernel;
+mod nftables;
 mod nginx;
 #[cfg(feature = "backend-nginx-plus")]
 mod plus;

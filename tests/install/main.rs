@@ -4,6 +4,8 @@
 //!
 //! Needs root, and from Debian: podman, runc, buildah, mmdebstrap (`tests/tools/install.sh packaging`).
 
+mod another;
+mod booted;
 mod dockerfile;
 mod empty_root;
 mod host;
@@ -11,3 +13,4 @@ mod image;
 mod podman;
 mod release;
 mod support;
+mod tarball;

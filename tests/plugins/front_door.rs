@@ -137,7 +137,7 @@ async fn a_plugin_that_breaks_is_told_and_opened_again_and_lbex_goes_on() -> Res
         anyhow::Ok(())
     })
     .await?;
-    std::fs::write(lbex.prefix().join("plugins/faulty/fixed"), "")?;
+    std::fs::write(lbex.prefix().join("plugins/faulty/fault"), "")?;
     lbex.wait_healthy().await
 }
 
@@ -179,7 +179,10 @@ fn backends_lists_what_is_built_in_and_what_was_found() -> Result<()> {
     {
         ensure!(text.contains(wanted), "{wanted}: {text}");
     }
-    ensure!(text.contains("tcp, udp, round_robin, least_conn, least_time, client_ip, external names\n"), "{text}");
+    ensure!(
+        text.contains("tcp, udp, round_robin, least_conn, least_time, client_ip, timeouts, external names\n"),
+        "{text}"
+    );
     let version = std::process::Command::new(binary()).arg("--version").output()?;
     ensure!(String::from_utf8(version.stdout)?.contains("\nplugin ABI: 1.1\n"));
     Ok(())

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs and builds what LBEX's end-to-end tests run, once:
-#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2, shellcheck (as root; no service is started);
+#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2, nftables, shellcheck, libfaketime (as root; no service is started);
 #   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok, helm and kubeconform;
 #   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
 # With the argument stock-nginx it does the last of these alone. With the argument packaging it installs what builds and tries what is
@@ -60,6 +60,10 @@ nginx_modules() {
     printf '%s\n' "${path#--modules-path=}"
 }
 
+has_faketime() {
+    [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" ] || [ -e /usr/lib64/faketime/libfaketimeMT.so.1 ]
+}
+
 missing_packages() {
     if [ "$what" = packaging ]; then
         missing_for_packaging
@@ -70,7 +74,9 @@ missing_packages() {
     nginx_has_stream || echo libnginx-mod-stream
     find_program haproxy >/dev/null || echo haproxy
     find_program ip >/dev/null || echo iproute2
+    find_program nft >/dev/null || echo nftables
     find_program shellcheck >/dev/null || echo shellcheck
+    has_faketime || echo libfaketime
 }
 
 missing_for_packaging() {
@@ -161,6 +167,7 @@ install_packages() {
     case $packages in *etcd-server*) disable_service etcd.service ;; esac
     case $packages in *nginx\ *) disable_service nginx.service ;; esac
     case $packages in *haproxy*) disable_service haproxy.service ;; esac
+    case $packages in *nftables*) disable_service nftables.service ;; esac
     case $packages in *docker-registry*) disable_service docker-registry.service ;; esac
 }
 

@@ -7,13 +7,14 @@ use lbex_plugin_sdk::{
     Action, Algorithm, Backend, Call, Capabilities, Changes, Error, Host, Instead, Observation, Outcome, Protocol,
     Refusal, ReloadReason, Settings, State,
 };
+use lbex_port_holders::Holders;
 
 use crate::config::Config;
 use crate::control::{Info, Processes};
 use crate::drains::Drains;
 use crate::isolate::{Failure, Verdict, isolate};
 use crate::plan::{Plan, Refusals, binds, planned, same_layout, sections, text, verdict};
-use crate::ports::{Holders, probe};
+use crate::ports::probe;
 use crate::process::{COMMAND, Program, is_gone, owner};
 use crate::render::{Global, Proxy, file, proxies, refusal};
 use crate::servers::{Server, by_proxy, commands, leaving, read};

@@ -1,68 +1,14 @@
 //! Whether a port can be bound, and who has it: HAProxy's check binds nothing, and a reload that cannot bind one port fails as a whole.
 
-use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use lbex_plugin_sdk::Refusal;
+use lbex_plugin_sdk::{Protocol, Refusal};
+use lbex_port_holders::{Holder, Holders};
 use nix::errno::Errno;
-use procfs::net::{TcpNetEntry, TcpState};
-use procfs::process::{FDTarget, Process, all_processes};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::render::refusal;
-
-/// A process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// Its process id.
-    pub pid: u32,
-    /// Its short name.
-    pub name: String,
-}
-
-/// Who listens on this host, read when it is first asked for: all processes are looked through for that.
-#[derive(Debug, Default)]
-pub struct Holders {
-    ours: Vec<u32>,
-    found: OnceCell<Found>,
-}
-
-/// What listens, and which process has which socket.
-type Found = (Vec<TcpNetEntry>, HashMap<u64, i32>);
-
-impl Holders {
-    /// Ports of these processes count as free.
-    pub fn new(ours: Vec<u32>) -> Self {
-        Self { ours, found: OnceCell::new() }
-    }
-
-    /// Who keeps `address` from being bound; `None`: that cannot be seen from here.
-    fn of(&self, address: SocketAddr) -> Option<Holder> {
-        let (listening, owners) = self.found.get_or_init(look);
-        let mut in_the_way = listening.iter().filter(|entry| in_the_way(entry, address));
-        let pid = in_the_way.find_map(|entry| owners.get(&entry.inode)).copied()?;
-        let name = Process::new(pid).and_then(|process| process.stat());
-        let name = name.map_or_else(|_| "a process".to_owned(), |stat| stat.comm);
-        Some(Holder { pid: u32::try_from(pid).ok()?, name })
-    }
-}
-
-fn look() -> Found {
-    // An IPv6 socket that takes IPv4 too stands in the IPv6 table alone: both tables are looked at.
-    let tables = [procfs::net::tcp(), procfs::net::tcp6()].into_iter().filter_map(Result::ok).flatten();
-    let listening = tables.filter(|entry| entry.state == TcpState::Listen).collect();
-    let mut owners = HashMap::new();
-    for process in all_processes().into_iter().flatten().filter_map(Result::ok) {
-        for descriptor in process.fd().into_iter().flatten().filter_map(Result::ok) {
-            if let FDTarget::Socket(inode) = descriptor.target {
-                owners.insert(inode, process.pid);
-            }
-        }
-    }
-    (listening, owners)
-}
 
 /// Binds a TCP listener and lets it go again. An error: why nobody can listen there.
 pub fn probe(address: SocketAddr, holders: &Holders) -> Result<(), Refusal> {
@@ -72,8 +18,8 @@ pub fn probe(address: SocketAddr, holders: &Holders) -> Result<(), Refusal> {
         |code: &str, why: String| Err(refusal(Some(port), code, format!("port {port} at {}: {why}", address.ip())));
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EADDRINUSE) => {
-            let why = match holders.of(address) {
-                Some(holder) if holders.ours.contains(&holder.pid) => return Ok(()),
+            let why = match holders.of(Protocol::Tcp, address) {
+                Some(holder) if holders.is_ours(&holder) => return Ok(()),
                 Some(Holder { pid, name }) => format!("in use by {name} (process {pid})"),
                 None => "in use by another process".to_owned(),
             };
@@ -95,24 +41,13 @@ fn again(refusal: Refusal) -> Refusal {
 
 /// With `SO_REUSEADDR`, or connections in TIME_WAIT would look like a conflict.
 fn bind(address: SocketAddr) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(1)
-}
-
-fn in_the_way(entry: &TcpNetEntry, address: SocketAddr) -> bool {
-    let bound = entry.local_address;
-    if bound.port() != address.port() {
-        return false;
-    }
-    let both_families = bound.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && address.is_ipv4();
-    let one_family = bound.is_ipv4() == address.is_ipv4();
-    let overlap = bound.ip() == address.ip() || bound.ip().is_unspecified() || address.ip().is_unspecified();
-    both_families || (one_family && overlap)
 }
 
 #[cfg(test)]

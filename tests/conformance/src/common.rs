@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use lbex_test_harness::manifests::{World, pods, tcp_reaches, udp_reaches};
+use lbex_test_harness::manifests::{
+    World, pods, tcp_closes, tcp_reaches, tcp_refused, udp_reaches, udp_refused, udp_silent,
+};
 use lbex_test_harness::objects::{Object, Service, service};
 use lbex_test_harness::wait::SOON;
 
@@ -29,6 +31,21 @@ pub(crate) fn web(subject: &dyn Subject, name: &str, listener: u16) -> Service {
 pub(crate) async fn reaches(subject: &dyn Subject, server: SocketAddr, names: &[&str]) -> Result<()> {
     tcp_reaches(server, names).await?;
     if subject.lacks(Feature::Udp).is_none() { udp_reaches(server, names).await } else { Ok(()) }
+}
+
+/// Waits until clients are turned away as by a Service without endpoints, over TCP and, where the subject has it, UDP.
+pub(crate) async fn nobody(subject: &dyn Subject, server: SocketAddr) -> Result<()> {
+    let has_udp = subject.lacks(Feature::Udp).is_none();
+    match (subject.refuses(), has_udp) {
+        (true, has_udp) => {
+            tcp_refused(server).await?;
+            if has_udp { udp_refused(server).await } else { Ok(()) }
+        }
+        (false, has_udp) => {
+            tcp_closes(server).await?;
+            if has_udp { udp_silent(server).await } else { Ok(()) }
+        }
+    }
 }
 
 /// Waits until LBEX has said these words about the Service `default/NAME`.

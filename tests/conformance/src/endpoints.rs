@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 use lbex_test_harness::backends::Echo;
-use lbex_test_harness::manifests::{at, local, pods_slice, servers, tcp_closes, udp_silent};
+use lbex_test_harness::manifests::{at, local, pods_slice, servers};
 use lbex_test_harness::objects::slice;
 use lbex_test_harness::ports::{free_port, free_ports};
 
-use crate::common::{reaches, start, web};
-use crate::{Feature, Subject};
+use crate::Subject;
+use crate::common::{nobody, reaches, start, web};
 
 /// 0 -> 3 -> 0 -> 1: the listener stays all the time.
 pub async fn none_three_none_one(subject: &dyn Subject) -> Result<()> {
@@ -18,10 +18,7 @@ pub async fn none_three_none_one(subject: &dyn Subject) -> Result<()> {
     for round in [&servers[..0], &servers[..], &servers[..0], &servers[2..]] {
         world.put([&web as _, &pods_slice("web", round) as _])?;
         if round.is_empty() {
-            tcp_closes(server).await?;
-            if subject.lacks(Feature::Udp).is_none() {
-                udp_silent(server).await?;
-            }
+            nobody(subject, server).await?;
         } else {
             let names: Vec<_> = round.iter().map(Echo::name).collect();
             reaches(subject, server, &names).await?;
@@ -29,7 +26,7 @@ pub async fn none_three_none_one(subject: &dyn Subject) -> Result<()> {
     }
     // No slices at all are no endpoints either.
     world.put([&web as _])?;
-    tcp_closes(server).await
+    nobody(subject, server).await
 }
 
 /// A named target port may be another number in each Pod: then each number has a slice of its own.

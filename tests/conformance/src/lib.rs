@@ -29,6 +29,7 @@ mod common;
 
 use anyhow::Result;
 use lbex_test_harness::lbex::{Builder, Lbex};
+use lbex_test_harness::netns::Netns;
 
 /// What a Service may ask of a backend, and a backend may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,8 @@ pub enum Feature {
     Retries,
     /// `connect-timeout` and `idle-timeout`.
     Timeouts,
+    /// Clients of one address family reach servers that have addresses of the other only. Where that is lacking, they are refused.
+    OtherFamily,
 }
 
 /// How a backend makes its changes.
@@ -72,11 +75,27 @@ pub trait Subject: Send + Sync {
     /// How it makes its changes.
     fn ways(&self) -> Ways;
 
+    /// Clients of a Service without endpoints are refused, as where nobody listens: TCP at once, UDP by ICMP. Else TCP clients are accepted
+    /// and closed at once, and UDP is silent.
+    fn refuses(&self) -> bool {
+        false
+    }
+
+    /// Each test is run in a network namespace of its own: the backend changes the namespace that LBEX runs in. This needs root.
+    fn apart(&self) -> bool {
+        false
+    }
+
     /// The processes that serve new clients: the same ones before and after a restart of LBEX. Empty: there are none.
     fn serving(&self, lbex: &Lbex) -> Vec<u32> {
         let _ = lbex;
         Vec::new()
     }
+}
+
+/// Runs one test of a subject, where it is to be run.
+pub async fn run<T: Future<Output = Result<()>>>(subject: &dyn Subject, test: impl FnOnce() -> T + Send) -> Result<()> {
+    if subject.apart() { Netns::new()?.run(test)? } else { test().await }
 }
 
 /// Makes the tests of one subject, in a module of that name; the expression gives an `impl Subject`.
@@ -121,7 +140,8 @@ macro_rules! test {
     ($subject:expr; $module:ident; $($test:ident),+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() -> ::anyhow::Result<()> {
-            $crate::$module::$test(&$subject).await
+            let subject = $subject;
+            $crate::run(&subject, || $crate::$module::$test(&subject)).await
         }
     )+};
 }

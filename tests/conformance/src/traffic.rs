@@ -9,8 +9,9 @@ use lbex_test_harness::manifests::{
 };
 use lbex_test_harness::objects::slice;
 use lbex_test_harness::ports::free_ports;
+use lbex_test_harness::wait::SOON;
 
-use crate::common::{is_told, reaches, start, web};
+use crate::common::{is_told, nobody, reaches, start, web};
 use crate::{Feature, Subject};
 
 /// Clients of either family reach servers of either family, TCP and UDP on the same port. Without UDP, TCP is served alone and the
@@ -36,10 +37,18 @@ pub async fn families(subject: &dyn Subject) -> Result<()> {
         ],
     )
     .await?;
+    let other_family = subject.lacks(Feature::OtherFamily);
     for (port, names) in ports.iter().zip([&["v4"][..], &["v6"], &["v4", "v6"]]) {
-        for server in [at(*port), at6(*port)] {
-            reaches(subject, server, names).await?;
+        for (server, own) in [(at(*port), "v4"), (at6(*port), "v6")] {
+            match other_family {
+                None => reaches(subject, server, names).await?,
+                Some(_) if names.contains(&own) => reaches(subject, server, &[own]).await?,
+                Some(_) => nobody(subject, server).await?,
+            }
         }
+    }
+    if let Some(words) = other_family {
+        world.lbex.wait_log(words, SOON).await?;
     }
     let lacks_udp = subject.lacks(Feature::Udp);
     let udp = if lacks_udp.is_some() { Some(0.0) } else { Some(3.0) };
@@ -60,8 +69,10 @@ pub async fn listen_address(subject: &dyn Subject) -> Result<()> {
     let here = local(11, 7);
     let lbex = subject.lbex()?.args([&format!("--listen-address={here}"), "--listen-address=::1"]);
     let _world = World::serve(lbex, [&web(subject, "web", port) as _, &pods_slice("web", [&server]) as _]).await?;
-    for server in [(here, port).into(), at6(port)] {
-        reaches(subject, server, &["a"]).await?;
+    reaches(subject, (here, port).into(), &["a"]).await?;
+    match subject.lacks(Feature::OtherFamily) {
+        None => reaches(subject, at6(port), &["a"]).await?,
+        Some(_) => nobody(subject, at6(port)).await?,
     }
     tcp_refused(at(port)).await
 }

@@ -203,6 +203,13 @@ pub async fn udp_silent(server: SocketAddr) -> Result<()> {
     eventually(&what, SOON, || fails_with(udp_ask(server, "anybody", SILENCE), silent)).await
 }
 
+/// Waits until UDP clients are told that nobody takes what they send.
+pub async fn udp_refused(server: SocketAddr) -> Result<()> {
+    let refused = &[io::ErrorKind::ConnectionRefused];
+    let what = format!("{server} refuses UDP clients");
+    eventually(&what, SOON, || fails_with(udp_ask(server, "anybody", ANSWER), refused)).await
+}
+
 /// How a TCP client sees that it was accepted and closed.
 pub const CLOSED: &[io::ErrorKind] = &[io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
 

@@ -114,6 +114,18 @@ fn a_backend_that_lacks_an_algorithm_spreads_in_turn_and_it_is_told() {
 }
 
 #[test]
+fn a_backend_without_timeouts_takes_none_and_it_is_told() {
+    let capabilities = Capabilities { timeouts: false, ..Capabilities::default() };
+    let settings = PlanSettings { capabilities, ..PlanSettings::default() };
+    let parsed = parse_with(&service(&[("connect-timeout", "1s"), ("idle-timeout", "5m")]), &settings);
+    let told = ["connect-timeout", "idle-timeout"].map(|name| {
+        format!("annotation loadbalancer.lbex/{name} has no effect: the backend has no timeouts of its own")
+    });
+    assert_eq!(texts(&parsed.rejections), told);
+    assert_eq!(texts(&parse_with(&service(&[]), &settings).rejections), [""; 0]);
+}
+
+#[test]
 fn session_affinity_wins_over_the_algorithm() {
     let of = |annotations: &[(&str, &str)], settings: &PlanSettings| {
         let parsed = parse_with(&Service { client_ip_affinity: true, ..service(annotations) }, settings);

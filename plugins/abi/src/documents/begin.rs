@@ -11,6 +11,7 @@ use crate::schema_id::{Document, SchemaId, known_words, maybe_millis};
 /// What a plugin can do. Fixed while a backend is open. LBEX asks a plugin for nothing beyond it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Capabilities {
     /// The schema id.
     pub schema: SchemaId<Self>,
@@ -31,6 +32,10 @@ pub struct Capabilities {
     /// Whether servers that are taken out keep the connections they have. Default false.
     #[serde(default)]
     pub drains: bool,
+    /// Whether it observes a listener's `connect_timeout_ms` and `idle_timeout_ms`. Where not, LBEX tells a Service that asks for one. Default
+    /// true.
+    #[serde(default = "yes")]
+    pub timeouts: bool,
     /// Ports of this host that the proxy or the plugin itself listens on, and that no Service can have. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserved: Vec<ReservedPort>,
@@ -50,9 +55,14 @@ impl Default for Capabilities {
             dns_servers: false,
             live_servers: false,
             drains: false,
+            timeouts: true,
             reserved: Vec::new(),
         }
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn both() -> Vec<Protocol> {
