@@ -58,9 +58,11 @@ fn the_dockerfile_makes_the_same_image_as_make_image() -> Result<()> {
     let archive = format!("oci-archive:{}", run(&mut image)?.trim());
     let other = buildah(&["from", &archive])?;
     assert_eq!(listing(&root)?, listing(&buildah(&["mount", &other])?)?);
-    let settings = |name: &str| buildah(&["inspect", "--type=container", "--format={{json .OCIv1.Config}}", name]);
-    let (one, same): (serde_json::Value, serde_json::Value) =
-        (serde_json::from_str(&settings(&container)?)?, serde_json::from_str(&settings(&other)?)?);
+    let settings = |name: &str| -> Result<serde_json::Value> {
+        let container: serde_json::Value = serde_json::from_str(&buildah(&["inspect", "--type=container", name])?)?;
+        Ok(container["OCIv1"]["config"].clone())
+    };
+    let (one, same) = (settings(&container)?, settings(&other)?);
     for key in ["User", "Env", "Entrypoint", "Volumes", "ExposedPorts", "StopSignal"] {
         assert_eq!(one[key], same[key], "{key}");
     }
