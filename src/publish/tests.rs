@@ -241,6 +241,9 @@ impl MakeWriter<'_> for Captured {
 
 /// What `work` logs at level info and above, line by line, without times and colours.
 fn logged(work: impl FnOnce()) -> Vec<String> {
+    // Somebody is always interested: else a line that another thread is just about to log for the first time, to nobody, may
+    // count as unwanted by all. Whoever set another one did the same.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry()).ok();
     let captured = Captured::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(captured.clone())

@@ -110,7 +110,7 @@ async fn a_host_that_boots_in_1970_serves_the_last_good_state() -> Result<()> {
 /// The API server's certificate is not valid by the clock of this host: that is said, traffic goes on, and LBEX is back once the clock is
 /// right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_makes_certificates_invalid_stops_no_traffic() -> Result<()> {
+async fn a_clock_by_which_certificates_have_expired_stops_no_traffic() -> Result<()> {
     let (clock, api, folder) = (Clock::right()?, Liar::start()?, Scratch::new("kubeconfig")?);
     let authority = Authority::new()?;
     let server = TlsServer::before(api.address(), &authority, "localhost", Validity::Now).await?;
@@ -127,14 +127,11 @@ async fn a_clock_that_makes_certificates_invalid_stops_no_traffic() -> Result<()
     let on = lbex().arg(format!("--kubeconfig={}", config.display())).clock(&clock);
     let world = World::serve(api, on).await?;
     let clients = Clients::of(&world);
-    for (jump, said) in [(100 * YEAR, "its certificate has expired"), (-30 * YEAR, "its certificate is not valid yet")]
-    {
-        clock.set(jump)?;
-        world.api.disconnect();
-        world.lbex.wait_log(said, 2 * SOON).await?;
-        world.lbex.wait_healthy().await?;
-        world.all_answer().await?;
-    }
+    clock.set(100 * YEAR)?;
+    world.api.disconnect();
+    world.lbex.wait_log("its certificate has expired", 2 * SOON).await?;
+    world.lbex.wait_healthy().await?;
+    world.all_answer().await?;
     clock.set(0)?;
     world.apply_something(pods("edited", free_port()?), "least_conn").await?;
     clients.were_all_answered().await

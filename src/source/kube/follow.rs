@@ -84,6 +84,8 @@ pub(super) struct Follower {
     version: Option<String>,
     /// Whether to make sure that the cluster has not gone back in time (an API server restored from a backup).
     doubtful: bool,
+    /// Whether the API server could not go on from that version.
+    refused: bool,
     /// Since when the API server is away.
     away: Option<Instant>,
     /// Whether to list without pages: the last list expired between two of them.
@@ -111,6 +113,7 @@ impl Follower {
             cluster: None,
             version: None,
             doubtful: false,
+            refused: false,
             away: None,
             whole: false,
             patience: timing.patience,
@@ -219,7 +222,7 @@ impl Follower {
         if self.identity.read(lease).await? != cluster {
             return Err(Failure::Unexpected("another cluster answered while the list came".to_owned()).into());
         }
-        (self.whole, self.doubtful, self.away) = (false, false, None);
+        (self.whole, self.doubtful, self.refused, self.away) = (false, false, false, None);
         self.reports.observer.events(self.resource.kind(), total as u64);
         self.cluster.clone_from(&cluster);
         self.report(Report::Listed { objects, cluster }).await?;
@@ -244,11 +247,7 @@ impl Follower {
 
     /// Follows the changes from `self.version` on until the API server ends the watch.
     async fn watch(&mut self, lease: &Lease) -> Result<(), Stop> {
-        if self.doubtful && self.went_back(lease).await? {
-            tracing::warn!(
-                "the API server's {} are older than what LBEX has: it was restored from a backup; listing anew",
-                self.resource.plural()
-            );
+        if self.doubtful && !self.may_go_on(lease).await? {
             (self.version, self.doubtful) = (None, false);
             return Ok(());
         }
@@ -338,7 +337,7 @@ impl Follower {
             What::Error => {
                 let status: Status = serde_json::from_str(json).map_err(|e| not_this("a Status", &e))?;
                 // It is about this version, whatever its code is: an API server that cannot go on from there says so again and again.
-                self.version = None;
+                self.refused = true;
                 return Err(status.failure());
             }
             What::Other => return Ok(()),
@@ -354,6 +353,18 @@ impl Follower {
             version_of(json).ok_or_else(|| Failure::Unexpected("an event without a resourceVersion".into()))?;
         self.version = Some(version);
         Ok(())
+    }
+
+    /// Whether a watch may begin at the version that was seen last.
+    async fn may_go_on(&self, lease: &Lease) -> Result<bool, Failure> {
+        let went_back = self.went_back(lease).await?;
+        if went_back {
+            tracing::warn!(
+                "the API server's {} are older than what LBEX has: it was restored from a backup; listing anew",
+                self.resource.plural()
+            );
+        }
+        Ok(!went_back && !self.refused)
     }
 
     /// Whether the cluster is now at a version before the one that was seen last. A watch from there would be silent until the
