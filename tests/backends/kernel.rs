@@ -193,7 +193,7 @@ async fn beside_another_lbex() -> Result<()> {
         ensure!(nft("list table inet lbex")? == before);
         drop(refused);
         let second = lbex(&settings, r#"{"table": "lbex-2"}"#)?.arg("--stop-proxy-on-exit=true");
-        let mut second = World::serve(second, [&other as _, &slices[1] as _]).await?;
+        let second = World::serve(second, [&other as _, &slices[1] as _]).await?;
         for port in [PORT, PORT + 1] {
             tcp_reaches(at(port), &["a"]).await?;
         }
