@@ -164,13 +164,19 @@ async fn a_table_that_somebody_changes_is_put_right() -> Result<()> {
         }
         // What somebody does elsewhere is nobody's business.
         let applied = async || world.lbex.metric("lbex_apply_duration_seconds_count", &[("action", "reloaded")]).await;
-        let before = applied().await?;
+        let replaced = Some(3.0);
+        eventually("the table was replaced three times, and made anew twice", SOON, || async {
+            let times = applied().await?;
+            ensure!(times == replaced, "{times:?}");
+            Ok(())
+        })
+        .await?;
         nft("add table ip other")?;
         world.put([&web as _, &pods_slice("web", &servers[1..]) as _])?;
         tcp_reaches(at(PORT), &["b"]).await?;
         udp_reaches(at(PORT), &["b"]).await?;
         world.wait_applied().await?;
-        ensure!(applied().await? == before, "the table was replaced");
+        ensure!(applied().await? == replaced, "the table was replaced");
         Ok(())
     })?
 }
