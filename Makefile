@@ -32,8 +32,9 @@ test: test-tools ## Install what the tests need (as root, on Debian) and run all
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: test-long
-test-long: test-tools ## The tests that take minutes: 50,000 UDP clients over three minutes beside 2,000 held TCP connections; 10,000 endpoint changes
+test-long: test-tools ## The tests that take minutes: 50,000 UDP clients over three minutes beside 2,000 held TCP connections; 10,000 endpoint changes; LBEX stopped for a minute
 	LBEX_TEST_LONG=1 $(CARGO) test --test manifests -- capacity pushed::storm
+	LBEX_TEST_LONG=1 $(CARGO) test --test supervised -- paused
 
 # How many random schedules `make test-faults` runs, and for how long `make soak` goes on.
 FAULT_SEEDS ?= 200
@@ -101,7 +102,15 @@ release: packaging-tools ## Release the version of Cargo.toml: build, sign, tag,
 
 .PHONY: test-install
 test-install: packaging-tools ## Install what is released where it runs: empty root, systemd, container (as root, on Debian; minutes)
-	LBEX_STATIC="$$(packaging/static/build $$(uname -m))" $(CARGO) test --test install -- --test-threads=1
+	LBEX_STATIC="$$(packaging/static/build $$(uname -m))" $(CARGO) test --test install -- --test-threads=1 --skip release::
+
+.PHONY: test-release
+test-release: test-tools packaging-tools ## Make a dry run of a release, unpack and run all of it, also for aarch64, and release to stand-ins (as root; minutes)
+	LBEX_DIST="$$(packaging/release/release --dry-run)" $(CARGO) test --test install -- --test-threads=1 release::
+
+.PHONY: reproduce
+reproduce: packaging-tools ## Build this commit's release for MACHINE in two folders and compare each file, byte by byte (two builds)
+	packaging/release/reproduce $(MACHINE)
 
 .PHONY: bench
 bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs one: see benches/README.md

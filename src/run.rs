@@ -2,6 +2,7 @@
 
 mod backends;
 mod controller;
+mod init;
 mod privileges;
 #[cfg(feature = "backend-nginx")]
 mod proxy;
@@ -21,7 +22,7 @@ use lbex_core::settings::PlanSettings;
 
 use crate::cli::{Command, Failure};
 use crate::logging::LogSettings;
-use crate::settings::SelectionSettings;
+use crate::settings::{SelectionSettings, Settings};
 use crate::supervisor::KeptSockets;
 
 pub use controller::{Opening, controller};
@@ -30,6 +31,13 @@ pub use controller::{Opening, controller};
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Print(text) => print(&text).map(|()| ExitCode::SUCCESS),
+        Command::Run(settings) if init::is_first_process() => {
+            let handed_down = privileges::hand_down_port_right();
+            // The controller, which has the same settings, tells of their warnings.
+            begin(&settings.logging, &[])?;
+            tell_of_port_right(handed_down);
+            block_on(init::supervise(&settings))?
+        }
         Command::Run(settings) => {
             // First of all: there are no other threads yet.
             let kept = KeptSockets::from_environment();
@@ -48,6 +56,10 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
             return block_on(proxy::proxy(*settings))?.map(|()| ExitCode::SUCCESS);
             #[cfg(not(feature = "backend-nginx"))]
             return Err(Failure::usage(anyhow::anyhow!("this build of LBEX has no backend")));
+        }
+        Command::EndProxy(settings) => {
+            begin(&settings.logging, &[])?;
+            block_on(end_proxy(&settings))?.map(|()| ExitCode::SUCCESS)
         }
         Command::Render(settings) => {
             begin(&settings.logging, &settings.warnings)?;
@@ -72,6 +84,12 @@ fn tell_of_port_right(handed_down: std::io::Result<()>) {
     if let Err(error) = handed_down {
         tracing::warn!("LBEX cannot hand its right to ports below 1024 down, and NGINX may be without it: {error}");
     }
+}
+
+/// Ends the proxy that another LBEX with these settings has left.
+async fn end_proxy(settings: &Settings) -> Result<(), Failure> {
+    let backend = crate::registry::open(settings, KeptSockets::default()).await?;
+    shutdown::end_proxy(settings, backend.as_ref()).await
 }
 
 /// What a command found out.

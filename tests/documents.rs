@@ -1,8 +1,11 @@
-//! README.md and ARCHITECTURE.md say what is so: every flag and annotation is listed, every test that is named exists.
+//! README.md and ARCHITECTURE.md say what is so: every flag and annotation is listed, every test that is named exists. The workflows of
+//! GitHub Actions do what the Makefile says, and nothing else.
 
 use std::path::Path;
 
+use config::{Config, File, FileFormat};
 use lbex::settings::SETTINGS;
+use serde_json::Value;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -84,5 +87,47 @@ fn files_and_folders_that_documents_link_to_exist() {
         for link in links.filter(|l| !l.starts_with("http") && !l.starts_with('#')) {
             assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "{document} links to {link}");
         }
+    }
+}
+
+/// What the steps of a workflow's jobs run, once for each target of a matrix.
+fn commands(workflow: &Value) -> Vec<String> {
+    let mut commands = Vec::new();
+    for job in workflow["jobs"].as_object().expect("jobs").values() {
+        let targets = job["strategy"]["matrix"]["target"].as_array();
+        for step in job["steps"].as_array().expect("steps") {
+            let Some(run) = step["run"].as_str() else {
+                // Only GitHub's own, which fetches the commit.
+                assert!(step["uses"].as_str().is_some_and(|uses| uses.starts_with("actions/checkout@")), "{step}");
+                continue;
+            };
+            let of_target = |target: &Value| run.replace("${{ matrix.target }}", target.as_str().expect("a name"));
+            match targets {
+                Some(targets) => commands.extend(targets.iter().map(of_target)),
+                None => commands.push(run.to_owned()),
+            }
+        }
+    }
+    commands
+}
+
+#[test]
+fn workflows_call_make_alone_and_the_targets_exist() {
+    let makefile = read("Makefile");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows");
+    let mut all = Vec::new();
+    for file in std::fs::read_dir(folder).expect("workflows").flatten() {
+        let text = std::fs::read_to_string(file.path()).expect("text");
+        let workflow = Config::builder().add_source(File::from_str(&text, FileFormat::Yaml)).build().expect("YAML");
+        let commands = commands(&workflow.try_deserialize::<Value>().expect("a document"));
+        assert!(!commands.is_empty(), "{}", file.path().display());
+        all.extend(commands);
+    }
+    for command in &all {
+        let target = command.strip_prefix("make ").unwrap_or_else(|| panic!("not make: {command}"));
+        assert!(makefile.contains(&format!("\n{target}:")), "the Makefile has no target {target}");
+    }
+    for target in ["test", "lint", "release", "test-install", "test-release"] {
+        assert!(all.contains(&format!("make {target}")), "no workflow calls make {target}");
     }
 }

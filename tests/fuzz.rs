@@ -3,6 +3,7 @@
 
 use std::panic::catch_unwind;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -119,6 +120,11 @@ fn manifests() {
 }
 
 #[test]
+fn plugin_documents() {
+    fuzz("plugin_documents");
+}
+
+#[test]
 fn push_question() {
     fuzz("push_question");
 }
@@ -146,4 +152,15 @@ fn every_target_is_run() {
         files.map(|file| file.file_stem().expect("a name").to_string_lossy().into_owned()).collect();
     names.sort();
     assert_eq!(names, targets::TARGETS.map(|(name, _)| name.to_owned()));
+}
+
+/// The fuzz targets are a workspace of their own, which nobody else builds: `make fuzz` takes its lock file as it is.
+#[test]
+fn the_lock_file_of_the_targets_is_up_to_date() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--locked", "--offline", "--format-version=1", "--manifest-path"]).arg(manifest);
+    let said = String::from_utf8_lossy(&cargo.output().expect("cargo runs").stderr).into_owned();
+    // What was not downloaded yet is nobody's fault.
+    assert!(!said.contains("--locked"), "run `cargo update --workspace` in fuzz/: {said}");
 }

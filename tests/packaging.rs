@@ -214,6 +214,15 @@ fn the_units_are_hardened_and_systemd_has_nothing_to_say_about_them() {
     assert!(verify(&units).1.contains("WatchDogSec"), "a key that does not exist is seen");
 }
 
+/// It was last heard half the time before, and somebody may stop it for a minute.
+#[test]
+fn an_lbex_that_was_stopped_for_a_minute_is_not_taken_for_stuck() {
+    let unit = fs::read_to_string(packaging("host/lbex.service")).expect("a unit");
+    let time = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")).expect("a watchdog");
+    let minutes: u64 = time.strip_suffix("min").and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{time}"));
+    assert!(minutes * 60 / 2 > 60, "{time}");
+}
+
 #[test]
 fn neither_unit_ends_or_restarts_with_the_other() {
     for unit in UNITS {
@@ -343,9 +352,9 @@ fn a_release_says_what_is_missing_before_it_builds_anything() {
     git(&["commit", "--quiet", "-m", "Say nothing", "CHANGELOG.md"]);
     let silent = release(&["--dry-run"], &[]);
     assert!(silent.contains("CHANGELOG.md has no entry"), "{silent}");
-    git(&["tag", &format!("v{}", env!("CARGO_PKG_VERSION"))]);
+    git(&["tag", &format!("v{}", env!("CARGO_PKG_VERSION")), "HEAD^"]);
     let twice = release(&["--dry-run"], &[]);
-    assert!(twice.contains("there is a tag"), "{twice}");
+    assert!(twice.contains("there is a tag") && twice.contains("of another commit"), "{twice}");
 }
 
 #[test]
@@ -358,7 +367,9 @@ fn the_scripts_are_without_what_shellcheck_warns_of() {
         "deb/prerm",
         "host/stage",
         "image/build",
+        "release/publish",
         "release/release",
+        "release/reproduce",
         "static/build",
         "static/cc",
         "tarball/build",

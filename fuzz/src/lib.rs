@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod manifests;
+pub mod plugin_documents;
 pub mod push_question;
 pub mod push_table;
 pub mod settings;
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("annotations", annotations::annotations),
     ("manifests", manifests::manifests),
+    ("plugin_documents", plugin_documents::plugin_documents),
     ("push_question", push_question::push_question),
     ("push_table", push_table::push_table),
     ("settings", settings::settings),

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::process::proc;
+use crate::process::{proc, procfs};
 
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,7 +176,7 @@ fn bind(transport: Transport, address: SocketAddr) -> io::Result<()> {
 }
 
 fn first_unprivileged_port() -> u16 {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let text = procfs::read_to_string("sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
@@ -184,10 +184,10 @@ fn first_unprivileged_port() -> u16 {
 fn table(transport: Transport) -> String {
     // An IPv6 socket that takes IPv4 too stands in the IPv6 table alone: both tables are looked at.
     let tables = match transport {
-        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        Transport::Tcp => ["net/tcp", "net/tcp6"],
+        Transport::Udp => ["net/udp", "net/udp6"],
     };
-    tables.into_iter().filter_map(|table| std::fs::read_to_string(table).ok()).collect()
+    tables.into_iter().filter_map(|table| procfs::read_to_string(table).ok()).collect()
 }
 
 /// The inode of a socket in a line of `/proc/net/tcp` and its like, if that socket keeps `address` from being bound.

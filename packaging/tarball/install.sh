@@ -77,9 +77,11 @@ if [ -z "$destdir" ] && [ "$(id -u)" != 0 ]; then
 fi
 case $action in
 install)
+    if [ -z "$destdir" ] && ! command -v systemd-sysusers >/dev/null; then
+        die "systemd-sysusers is missing, and nothing is installed: without systemd, run $here/lbex by another supervisor"
+    fi
     install_files
     [ -z "$destdir" ] || exit 0
-    command -v systemd-sysusers >/dev/null || die "systemd-sysusers is missing: without systemd, run /usr/bin/lbex by another supervisor"
     systemd-sysusers lbex.conf
     systemd-tmpfiles --create lbex.conf
     if runs_systemd; then

@@ -86,7 +86,17 @@ pub(super) fn command() -> Command {
         .next_line_help(true)
         .term_width(100)
         .args(SETTINGS.iter().map(flag))
-        .subcommands([proxy(), render(), validate(), backends(), plugin(), completions(), man(), explain()])
+        .subcommands([
+            proxy(),
+            end_proxy(),
+            render(),
+            validate(),
+            backends(),
+            plugin(),
+            completions(),
+            man(),
+            explain(),
+        ])
 }
 
 fn proxy() -> Command {
@@ -95,6 +105,10 @@ fn proxy() -> Command {
         .after_help(PROXY_AFTER)
         .next_line_help(true)
         .args(SETTINGS.iter().filter(|s| s.name != "version").map(flag))
+}
+
+fn end_proxy() -> Command {
+    Command::new(END_PROXY).hide(true).args(SETTINGS.iter().map(flag))
 }
 
 fn render() -> Command {
@@ -161,6 +175,8 @@ fn explain() -> Command {
         .arg(Arg::new("SERVICE").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true))
 }
 
+/// The name of the command that LBEX gives itself.
+pub(crate) const END_PROXY: &str = "end-proxy";
 /// The name of the argument with the files of `validate`.
 pub(super) const FILES: &str = "FILES";
 /// The name of the argument with the library of `plugin check`.

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 
+pub(crate) use self::definition::END_PROXY;
 pub use self::failure::{DEFECT, Failure};
 pub use self::normalize::normalize;
 pub use self::version::{COMMIT, text as version};
@@ -30,6 +31,8 @@ pub enum Command {
     Run(Box<Settings>),
     /// `lbex proxy`: start NGINX for the controller, and stop it at the end.
     Proxy(Box<Settings>),
+    /// `lbex end-proxy`: drain the proxy and end it, and nothing else. For LBEX itself, where it is the first process of a container.
+    EndProxy(Box<Settings>),
     /// `lbex render`: print the configuration, touch nothing.
     Render(Box<Settings>),
     /// `lbex validate`: say what would become of Services.
@@ -70,6 +73,7 @@ where
     match matches.subcommand() {
         None => run(&matches, environment, host),
         Some(("proxy", matches)) => Ok(Command::Proxy(Box::new(settings(matches, environment, host)?))),
+        Some((END_PROXY, matches)) => Ok(Command::EndProxy(Box::new(settings(matches, environment, host)?))),
         Some(("render", matches)) => Ok(Command::Render(Box::new(settings(matches, environment, host)?))),
         Some(("validate", matches)) => {
             let files = matches.get_many::<String>(definition::FILES).unwrap_or_default().map(PathBuf::from).collect();

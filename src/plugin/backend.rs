@@ -20,6 +20,7 @@ use super::prefix::Prefix;
 use super::revisions::Known;
 use super::thread::PluginThread;
 
+pub(super) use calls::{MOST_MEASURES, is_measure};
 pub use open::{OpenError, PluginOptions};
 
 /// A plugin that is open. Opened anew by itself where it breaks.
@@ -119,13 +120,13 @@ impl Inner {
         self.ensure_open(&mut turn).await?;
         let document = self.known().for_apply(desired, delta).map_err(|error| self.permanent(error))?;
         let was_whole = document.whole;
-        match self.send(&mut turn, document, desired.generation).await? {
+        match self.send(&mut turn, document, desired).await? {
             Some(report) => Ok(report),
             None if was_whole => Err(self.broke(&mut turn, super::Fault::Insatiable).await),
             None => {
                 tracing::debug!(plugin = self.info.name, "the plugin asks for the whole desired state");
                 let document = self.known().for_apply(desired, delta).map_err(|error| self.permanent(error))?;
-                match self.send(&mut turn, document, desired.generation).await? {
+                match self.send(&mut turn, document, desired).await? {
                     Some(report) => Ok(report),
                     None => Err(self.broke(&mut turn, super::Fault::Insatiable).await),
                 }

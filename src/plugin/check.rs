@@ -4,11 +4,12 @@
 mod cases;
 mod documents;
 mod kit;
+mod said;
 
 use std::path::Path;
 
-use super::Deadlines;
 use super::backend::OpenError;
+use super::{Deadlines, LoadError};
 use kit::Kit;
 
 /// What was found.
@@ -49,13 +50,24 @@ impl std::fmt::Display for Checked {
     }
 }
 
-/// Checks the library. An error: it cannot be loaded, or not opened at all, so nothing can be checked.
-pub async fn run(library: &Path, config: Option<&Path>) -> Result<Checked, OpenError> {
+const SAYS: &str = "it loads, and says what it is";
+const OPENS: &str = "it opens, and says what it can do";
+
+/// Checks the library. An error: it is not there, may not be loaded, or its configuration cannot be read, so nothing can be said of it.
+pub async fn run(library: &Path, config: Option<&Path>, deadlines: Deadlines) -> Result<Checked, OpenError> {
     let mut checked = Checked::default();
-    let mut kit = Kit::open(library, config, Deadlines::default()).await?;
+    let mut kit = match Kit::open(library, config, deadlines).await {
+        Ok(kit) => kit,
+        Err(error @ (OpenError::Load(LoadError::Distrust(_)) | OpenError::Config { .. })) => return Err(error),
+        Err(error) => {
+            let what = if matches!(error, OpenError::Load(_)) { SAYS } else { OPENS };
+            checked.add(what, Err(error.to_string()));
+            return Ok(checked);
+        }
+    };
     let (major, minor) = kit.info.abi;
-    checked.add("it says what it is", Ok(format!("{} {}, ABI {major}.{minor}", kit.info.name, kit.info.version)));
-    checked.add("it opens, and says what it can do", kit.told());
+    checked.add(SAYS, Ok(format!("{} {}, ABI {major}.{minor}", kit.info.name, kit.info.version)));
+    checked.add(OPENS, kit.told());
     for (what, result) in cases::all(&mut kit).await {
         checked.add(what, result);
     }

@@ -25,6 +25,12 @@ pub(super) fn bytes(what: &'static str, address: usize, length: usize) -> Result
     }
 }
 
+/// Whether `length` bytes seem to be at `address`: the first and the last can be read.
+pub(super) fn is_there(address: usize, length: usize) -> bool {
+    let last = length.checked_sub(1).and_then(|last| address.checked_add(last));
+    last.is_some_and(|last| [address, last].into_iter().all(|address| bytes("a byte", address, 1).is_ok()))
+}
+
 fn copy(address: usize, bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
@@ -86,6 +92,8 @@ mod tests {
     fn what_is_not_there_is_an_error() {
         let here = [7_u8; 100];
         assert_eq!(bytes("x", here.as_ptr() as usize, 100).unwrap(), here);
+        assert!(is_there(here.as_ptr() as usize, 100) && !is_there(16, 100) && !is_there(here.as_ptr() as usize, 0));
+        assert!(!is_there(here.as_ptr() as usize, usize::MAX));
         for (address, length) in [(0, 8), (16, 8), (usize::MAX - 3, 8), (here.as_ptr() as usize, 1 << 46)] {
             // So much is never asked for; what matters is that nothing is read beyond what is there.
             let length = length.min(1 << 30);

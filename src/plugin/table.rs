@@ -11,6 +11,9 @@ use super::fault::Fault;
 use super::library::Library;
 use super::memory;
 
+/// Up to which size a reply that is too large may be meant so, in bytes; beyond, its length is a lie.
+const LARGEST_MISTAKE: usize = 4 << 30;
+
 /// What a call returned, and what it replied.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -139,14 +142,18 @@ impl OpenBackend {
     }
 }
 
-/// Copies what a plugin replied, and gives it back. What is not as it says is not given back: who lies about a buffer may well free
-/// what is none.
+/// Copies what a plugin replied, and gives it back: also a buffer that is too large, or it would be lost each time. What is not as it
+/// says is not given back: who lies about a buffer may well free what is none.
 fn take(call: &'static str, mut reply: Buf, free: impl FnOnce(*mut Buf)) -> Result<Vec<u8>, Fault> {
     if reply.data.is_null() {
         return Ok(Vec::new());
     }
-    if reply.len > MAX_DOCUMENT {
-        return Err(Fault::TooLarge { call, length: reply.len });
+    let length = reply.len;
+    if length > MAX_DOCUMENT {
+        if length <= LARGEST_MISTAKE && memory::is_there(reply.data as usize, length) {
+            free(&raw mut reply);
+        }
+        return Err(Fault::TooLarge { call, length });
     }
     let bytes = memory::bytes("its reply", reply.data as usize, reply.len)?;
     free(&raw mut reply);

@@ -255,6 +255,13 @@ impl Metrics {
         self.cluster_held.set(cluster.into());
     }
 
+    /// Whether [`held`](Self::held) last said that any of a kind is held, and that a cluster is.
+    #[cfg(test)]
+    pub(crate) fn says_held(&self) -> ([(ObjectKind, bool); 3], bool) {
+        let of = |kind: ObjectKind| self.removals_held.get_or_create(&[("kind", kind.as_str())]).get() > 0;
+        (ObjectKind::ALL.map(|kind| (kind, of(kind))), self.cluster_held.get() > 0)
+    }
+
     /// Every watch is in step with the source now.
     pub fn synced(&self) {
         self.last_sync.set(now());

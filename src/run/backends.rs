@@ -85,7 +85,9 @@ fn words(capabilities: &Capabilities) -> String {
 /// For authors of plugins. Exit code 0: all passed; 1: something did not.
 #[cfg(feature = "plugins")]
 pub(super) async fn check(library: PathBuf, settings: PluginsSettings) -> Result<Output, Failure> {
-    let checked = crate::plugin::check::run(&library, settings.config.as_deref()).await.map_err(Failure::usage)?;
+    let deadlines = crate::plugin::Deadlines::default();
+    let checked = crate::plugin::check::run(&library, settings.config.as_deref(), deadlines);
+    let checked = checked.await.map_err(Failure::usage)?;
     let exit_code = if checked.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     Ok(Output { text: checked.to_string(), exit_code })
 }

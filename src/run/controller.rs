@@ -79,12 +79,9 @@ pub async fn controller(
 
 async fn end_proxy(settings: &Settings, backend: &dyn ProxyBackend) -> Result<(), Failure> {
     if stop_proxy(settings.stop_proxy_on_exit) {
-        let drain = shutdown::drain(settings);
-        tracing::info!("stopping the proxy: no new connections, those that exist may go on for {drain:?}");
-        backend.stop(drain).await.map_err(Failure::usage)?;
-    } else {
-        tracing::info!("the proxy goes on serving");
+        return shutdown::end_proxy(settings, backend).await;
     }
+    tracing::info!("the proxy goes on serving");
     Ok(())
 }
 

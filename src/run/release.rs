@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::Notify;
 
+use super::shutdown::listen;
 use crate::cli::Failure;
 
 /// Notified by each SIGUSR1.
 pub(super) fn on_signal() -> Result<Arc<Notify>, Failure> {
-    let mut usr1 = signal(SignalKind::user_defined1())
-        .map_err(|e| Failure::usage(anyhow::Error::new(e).context("failed to wait for signals")))?;
+    let mut usr1 = listen(SignalKind::user_defined1())?;
     let release = Arc::new(Notify::new());
     let notify = release.clone();
     tokio::spawn(async move {

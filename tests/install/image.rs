@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use lbex_test_harness::backends::{Conversation, Echo};
 use lbex_test_harness::netns::Netns;
 use lbex_test_harness::process::Process;
-use lbex_test_harness::programs;
-use lbex_test_harness::wait::SOON;
+use lbex_test_harness::wait::{SOON, eventually};
+use lbex_test_harness::{http, programs};
 use serde_json::{Value, json};
 
 use crate::podman::Container;
@@ -63,6 +63,15 @@ async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped()
     assert!(labels.contains("org.opencontainers.image.revision"), "{labels}");
 
     let mut connection = Conversation::open(web).await?;
+    controller_is_killed(&pid)?;
+    eventually("LBEX is healthy again", SOON, || async {
+        let answer = http::get(at(netns.v4(1), 7331), "/").await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok::<_, anyhow::Error>(())
+    })
+    .await?;
+    connection.say("still here").await?;
+
     let mut stop = container.podman();
     let words = page.command("podman stop lbex").split(' ').skip(1);
     stop.args(words.map(|word| if word == "lbex" { container.name() } else { word }));
@@ -76,6 +85,14 @@ async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped()
     assert_eq!(container.inspect("{{.State.ExitCode}}")?, "0", "{}", container.log()?);
     refuses(web).await?;
     as_kubernetes_does(&container, web).await
+}
+
+/// Kills the LBEX that is a child of the container's first process.
+fn controller_is_killed(first: &str) -> Result<()> {
+    let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"))?;
+    let is_lbex = |pid: &&str| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "lbex\n");
+    let controller = children.split_whitespace().find(is_lbex).context("there is no controller")?;
+    run(Command::new("kill").args(["-KILL", controller])).map(drop)
 }
 
 /// Runs the container's bundle again, by runc itself, with capabilities as containerd gives them in Kubernetes: none of them ambient or

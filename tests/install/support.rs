@@ -26,6 +26,15 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Puts a Debian that systemd boots into a folder.
+pub(crate) fn debian(folder: &Path) -> Result<()> {
+    let cache = std::env::var("LBEX_CACHE").or_else(|_| std::env::var("HOME").map(|home| home + "/.cache/lbex"))?;
+    let system = Path::new(&cache).join("debian-bookworm.tar");
+    run(Command::new("tar").arg("-xf").arg(&system).arg("-C").arg(folder))
+        .context("the Debian of these tests: tests/tools/install.sh packaging")?;
+    Ok(())
+}
+
 /// Runs a command; what it printed. Fails with that unless it succeeds.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;

@@ -1,6 +1,7 @@
 //! An API server whose lists are complete and wrong, LBEX with its NGINX, and clients: traffic goes on. And objects that a current API
-//! server would refuse.
+//! server would refuse, and clocks that are wrong.
 
+mod clock;
 mod hostile;
 mod restart;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::backends::{Echo, tcp_ask};
-use lbex_test_harness::lbex::Lbex;
+use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::liar::Liar;
 use lbex_test_harness::objects::{EndpointSlice, Object, Service, service, slice};
 use lbex_test_harness::ports::free_ports;
@@ -45,25 +46,37 @@ fn pods(name: &str, listener: u16) -> Service {
     service(name).ask().lbex("upstream-type", "pod").tcp("tcp", listener, 0).listen("tcp", listener)
 }
 
+fn lbex() -> Builder {
+    Lbex::builder(Path::new(env!("CARGO_BIN_EXE_lbex"))).arg("--reload-interval=100ms")
+}
+
+fn lbex_on(api: &Liar, flags: &[&str]) -> Builder {
+    lbex().arg(format!("--proxy={}", api.address())).args(flags)
+}
+
 async fn start(api: &Liar, flags: &[&str]) -> Result<Lbex> {
-    let proxy = format!("--proxy={}", api.address());
-    let binary = Path::new(env!("CARGO_BIN_EXE_lbex"));
-    let lbex = Lbex::builder(binary).args([proxy.as_str(), "--reload-interval=100ms"]).args(flags).start().await?;
+    let lbex = lbex_on(api, flags).start().await?;
     lbex.wait_healthy().await?;
     Ok(lbex)
 }
 
 impl World {
     async fn start(flags: &[&str]) -> Result<Self> {
+        let api = Liar::start()?;
+        let lbex = lbex_on(&api, flags);
+        Self::serve(api, lbex).await
+    }
+
+    async fn serve(api: Liar, lbex: Builder) -> Result<Self> {
         let echo = Echo::new("echo").ip(IpAddr::from([127, 0, 30, 1])).start()?;
         let ports = free_ports(MANY)?;
         let services: Vec<_> = ports.iter().enumerate().map(|(n, port)| pods(&format!("s{n}"), *port)).collect();
         let slice = |n| slice(&format!("s{n}-1"), &format!("s{n}")).tcp("tcp", echo.port()).ready("127.0.30.1", "n");
         let slices: Vec<_> = (0..MANY).map(slice).collect();
-        let api = Liar::start()?;
         api.set("services", objects(&services));
         api.set("endpointslices", objects(&slices));
-        let lbex = start(&api, &[flags, &["--allow-endpoint-cidrs=127.0.30.0/24"]].concat()).await?;
+        let lbex = lbex.arg("--allow-endpoint-cidrs=127.0.30.0/24").start().await?;
+        lbex.wait_healthy().await?;
         let this = Self { api, lbex, _echo: echo, ports, services, slices };
         this.all_answer().await?;
         Ok(this)

@@ -7,15 +7,20 @@ use nix::sys::signal::Signal;
 use crate::{Clients, MANY, World};
 
 impl World {
-    /// Waits until LBEX has saved what it knows of the cluster, ends it, lets `meanwhile` happen, and starts it again.
-    async fn restart(&mut self, meanwhile: impl FnOnce(&Self)) -> Result<()> {
+    /// Waits until LBEX has saved what it knows of the cluster.
+    pub(crate) async fn inventory_is_saved(&self) -> Result<()> {
         let file = self.lbex.prefix().join("state/last-good.json");
         eventually("the inventory is saved", SOON, || async {
             let text = std::fs::read_to_string(&file)?;
             ensure!(text.contains("default/s11") && text.contains("\"inventory\"") && text.contains("first"), "{text}");
             Ok(())
         })
-        .await?;
+        .await
+    }
+
+    /// Waits for that, ends LBEX, lets `meanwhile` happen, and starts it again.
+    async fn restart(&mut self, meanwhile: impl FnOnce(&Self)) -> Result<()> {
+        self.inventory_is_saved().await?;
         self.lbex.terminate().await?;
         meanwhile(self);
         self.lbex.start_again()?;

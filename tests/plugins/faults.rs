@@ -54,9 +54,51 @@ async fn a_lie_about_the_size_of_an_answer_is_no_crash() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_large_is_given_back() -> Result<()> {
+    let mut bench = Bench::faulty("apply large").await?;
+    let why = bench.apply("web").await.unwrap_err().to_string();
+    ensure!(why.contains("is said to have 67108865 bytes; 67108864 are allowed"), "{why}");
+    ensure!(bench.plugin_folder().join("freed").exists(), "its memory is lost");
+    bench.recovers().await
+}
+
+#[tokio::test]
+async fn a_plugin_that_answers_nonsense_when_it_is_opened_again_is_not_well() -> Result<()> {
+    for (fault, says) in [
+        ("open garbage", "its reply to lbex_plugin_open is not a document lbex.capabilities/1"),
+        ("open panic", "lbex_plugin_open panicked: index out of bounds"),
+        ("open code", "lbex_plugin_open returned -7, which is no code"),
+        ("open invalid", "it cannot be opened again: never"),
+    ] {
+        let mut bench = Bench::faulty("none none").await?;
+        bench.apply("web").await?;
+        std::fs::write(bench.plugin_folder().join("fault"), format!("apply garbage, {fault}"))?;
+        bench.apply("api").await.unwrap_err();
+        let nothing = Delta { from: bench.desired.generation, to: bench.desired.generation, ..Delta::default() };
+        eventually("it says so", SOON, || async {
+            match bench.backend.apply(&bench.desired, &nothing).await {
+                Err(BackendError::Retry(why)) if why.contains(says) => Ok(()),
+                other => Err(format!("{fault}: {other:?}")),
+            }
+        })
+        .await?;
+        bench.recovers().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_asked_for_cannot_be_refused() -> Result<()> {
+    let mut bench = Bench::faulty("apply stranger").await?;
+    let report = bench.apply("web").await?;
+    ensure!(report.refused.is_empty(), "{report:?}");
+    bench.recovers().await
+}
+
+#[tokio::test]
 async fn a_report_that_cannot_be_believed_is_a_failure() -> Result<()> {
     apply_fails("revision", "it is about revision \"mine\"").await?;
-    apply_fails("partial", "apply returned 1, and its report refuses 0 Service(s)").await?;
+    apply_fails("contradiction", "apply returned 1, and its report refuses 0 Service(s)").await?;
     apply_fails("resync", "it asks for the whole desired state, which it was just given").await
 }
 

@@ -137,7 +137,7 @@ async fn a_plugin_that_breaks_is_told_and_opened_again_and_lbex_goes_on() -> Res
         anyhow::Ok(())
     })
     .await?;
-    std::fs::write(lbex.prefix().join("plugins/faulty/fixed"), "")?;
+    std::fs::write(lbex.prefix().join("plugins/faulty/fault"), "")?;
     lbex.wait_healthy().await
 }
 

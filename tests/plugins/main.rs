@@ -3,5 +3,8 @@
 mod check;
 mod faults;
 mod front_door;
+mod frozen;
+mod guide;
+mod load;
 mod support;
 mod versions;

@@ -18,14 +18,15 @@ pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_lbex"))
 }
 
-fn root(path: &str) -> PathBuf {
+/// A path in LBEX's tree.
+pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Compiles a plugin into `folder`, as strictly as its author would.
 fn compiled(folder: &Path, name: &str, source: &Path, include: &Path, defines: &[&str]) -> Result<PathBuf> {
     let library = folder.join(format!("lib{name}.so"));
-    let flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-shared", "-fPIC"];
+    let flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-shared", "-fPIC", "-pthread"];
     let mut cc = Command::new("cc");
     cc.args(flags).args(defines).arg("-I").arg(include).arg("-o").arg(&library).arg(source);
     let output = cc.output().context("failed to run cc")?;
@@ -38,10 +39,9 @@ pub(crate) fn example_c(folder: &Path) -> Result<PathBuf> {
     compiled(folder, "file", &root("plugins/example-c/file.c"), &root("plugins/include"), &[])
 }
 
-/// The example as it was, built with the header as it was, when the ABI was 1.0.
-pub(crate) fn example_1_0(folder: &Path) -> Result<PathBuf> {
-    let fixture = root("tests/plugins/abi-1.0");
-    compiled(folder, "file", &fixture.join("file.c"), &fixture, &[])
+/// The example in a folder that holds the header too: as it was when the ABI was that.
+pub(crate) fn example_of(folder: &Path, fixture: &Path) -> Result<PathBuf> {
+    compiled(folder, "file", &fixture.join("file.c"), fixture, &[])
 }
 
 /// The plugin that does wrong; what is wrong with the library itself is `defines`.
@@ -105,12 +105,17 @@ impl Bench {
 
     /// From now on the faulty plugin does as it should.
     pub(crate) fn fix(&self) -> Result<()> {
-        Ok(std::fs::write(self.folder.join("prefix/plugins/faulty/fixed"), "")?)
+        Ok(std::fs::write(self.plugin_folder().join("fault"), "")?)
     }
 
     /// And no longer.
     pub(crate) fn unfix(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.folder.join("prefix/plugins/faulty/fixed"))?)
+        Ok(std::fs::remove_file(self.plugin_folder().join("fault"))?)
+    }
+
+    /// The folder that is the faulty plugin's own.
+    pub(crate) fn plugin_folder(&self) -> PathBuf {
+        self.folder.join("prefix/plugins/faulty")
     }
 
     /// Changes the desired state by one Service, which has a server number `server`.

@@ -7,7 +7,7 @@ use lbex::plugin::ABI;
 use lbex_core::backend::ProxyBackend;
 use lbex_test_harness::Scratch;
 
-use crate::support::{Bench, example_1_0, faulty, run_with};
+use crate::support::{Bench, faulty, run_with};
 
 /// LBEX ends with exit code 2 and says why.
 fn refused(defines: &[&str], says: &str) -> Result<()> {
@@ -27,17 +27,8 @@ fn refused_library(folder: &Scratch, library: &std::path::Path, says: &str) -> R
 
 #[tokio::test]
 async fn a_plugin_of_abi_1_0_loads() -> Result<()> {
-    let folder = Scratch::new("plugin-1.0")?;
-    let target = folder.join("desired.json");
-    let mut bench = Bench::open(|folder, _| example_1_0(folder), &target.display().to_string()).await??;
-    ensure!(bench.backend.info().abi == (1, 0) && ABI > (1, 0), "{}", bench.backend.info());
-    let delta = bench.change("web", 7);
-    bench.backend.apply(&bench.desired, &delta).await?;
-    ensure!(std::fs::read_to_string(&target)?.contains("10.0.0.7"));
-    ensure!(bench.backend.observe().await?.in_step);
-    // It has no function `stop`, and that is fine.
-    bench.backend.stop(std::time::Duration::ZERO).await?;
-    Ok(())
+    let folder = crate::support::root("tests/plugins/abi-1.0");
+    crate::frozen::drive(0, &folder).await
 }
 
 #[tokio::test]

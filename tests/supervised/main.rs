@@ -7,5 +7,6 @@
 mod support;
 
 mod kept;
+mod paused;
 mod refused;
 mod supervisor;

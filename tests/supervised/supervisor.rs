@@ -98,6 +98,11 @@ impl Supervisor {
         .await
     }
 
+    /// What comes from now on is new.
+    pub(crate) fn forget_what_was_said(&self) {
+        self.state(|state| state.said.clear());
+    }
+
     /// Waits until it keeps so many descriptors.
     pub(crate) async fn keeps(&self, count: usize) -> Result<()> {
         eventually(&format!("{count} descriptors are kept"), SOON, || async {

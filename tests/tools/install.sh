@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs and builds what LBEX's end-to-end tests run, once:
-#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2, nftables, shellcheck (as root; no service is started);
+#   - from Debian: etcd, NGINX with its stream module, HAProxy, iproute2, nftables, shellcheck, libfaketime (as root; no service is started);
 #   - from Go modules: kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok, helm and kubeconform;
 #   - from the crate nginx-src: the NGINX that LBEX carries, without LBEX's changes.
 # With the argument stock-nginx it does the last of these alone. With the argument packaging it installs what builds and tries what is
@@ -60,6 +60,10 @@ nginx_modules() {
     printf '%s\n' "${path#--modules-path=}"
 }
 
+has_faketime() {
+    [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1" ] || [ -e /usr/lib64/faketime/libfaketimeMT.so.1 ]
+}
+
 missing_packages() {
     if [ "$what" = packaging ]; then
         missing_for_packaging
@@ -72,6 +76,7 @@ missing_packages() {
     find_program ip >/dev/null || echo iproute2
     find_program nft >/dev/null || echo nftables
     find_program shellcheck >/dev/null || echo shellcheck
+    has_faketime || echo libfaketime
 }
 
 missing_for_packaging() {
@@ -83,6 +88,8 @@ missing_for_packaging() {
     find_program readelf >/dev/null || echo binutils
     find_program qemu-aarch64-static >/dev/null || echo qemu-user-static
     find_program minisign >/dev/null || echo minisign
+    find_program skopeo >/dev/null || echo skopeo
+    find_program docker-registry >/dev/null || echo docker-registry
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
@@ -94,7 +101,7 @@ build_debian() {
         return
     fi
     say "Debian for containers: making it with mmdebstrap (half a minute or more, once)"
-    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl --format=tar bookworm "$archive.new" 9>&- ||
+    mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus,iproute2,logrotate,procps,curl,libcap2-bin --format=tar bookworm "$archive.new" 9>&- ||
         die "mmdebstrap failed, its messages are above"
     mv -f "$archive.new" "$archive"
     say "Debian for containers: made in $((SECONDS - started)) s, $archive"
@@ -161,6 +168,7 @@ install_packages() {
     case $packages in *nginx\ *) disable_service nginx.service ;; esac
     case $packages in *haproxy*) disable_service haproxy.service ;; esac
     case $packages in *nftables*) disable_service nftables.service ;; esac
+    case $packages in *docker-registry*) disable_service docker-registry.service ;; esac
 }
 
 # --- Go programs -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ use crate::check::{CheckError, Checker};
 use crate::files::ConfigFiles;
 use crate::limits::{Demand, Host, limits, wanted_files};
 use crate::prefix::{Layout, Prefix, PrefixError};
-use crate::process::{Nginx, Starter, proc};
+use crate::process::{Nginx, NoProc, Starter, proc, procfs};
 use crate::push::{SocketKeeper, usual_address};
 use crate::render::{
     Dialect, Form, MainFile, MainInput, Part, RenderError, Room, ServiceFileName, Templates, Write, render_service_as,
@@ -66,6 +66,9 @@ pub enum OpenError {
     /// The prefix cannot be used, or another LBEX does.
     #[error(transparent)]
     Prefix(#[from] PrefixError),
+    /// NGINX's processes cannot be looked at.
+    #[error(transparent)]
+    Proc(#[from] NoProc),
     /// A folder of the prefix.
     #[error(transparent)]
     Check(#[from] CheckError),
@@ -121,6 +124,7 @@ impl NginxBackend {
     async fn open_as(options: NginxOptions, plus: bool) -> Result<Self, OpenError> {
         let candidate = if plus { find_plus(&options.choice).await? } else { find(&options.choice).await? };
         let path = options.prefix.clone();
+        procfs::require()?;
         let prefix = proc::blocking(move || Prefix::open(&path)).await?;
         for warning in prefix.warnings() {
             tracing::warn!("{warning}");

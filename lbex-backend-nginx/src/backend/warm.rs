@@ -11,8 +11,8 @@ use lbex_core::names::ServiceKey;
 use super::NginxBackend;
 use super::choose::Choice;
 use super::patience;
-use super::put::Running;
 use super::refuse::retry;
+use super::running::Running;
 use super::state::State;
 use crate::limits::Host;
 use crate::render::{Claim, MainFile, Part, Write};
@@ -34,7 +34,9 @@ impl NginxBackend {
         host: &Host,
     ) -> Result<Option<Warm>, BackendError> {
         let Some(pusher) = &self.pusher else { return Ok(None) };
-        let known = running.filter(|running| !running.begins_anew());
+        // Of an NGINX that an earlier LBEX left, and that cannot be asked, nobody knows which names it has asked for.
+        let is_strange = |running: &Running| !running.known && state.confirmed.is_none();
+        let known = running.filter(|running| !running.begins_anew() && !is_strange(running));
         let cold = choice.parts.iter().filter(|(key, part)| is_cold(key, part, running, known));
         let services: BTreeMap<_, _> = cold.map(|(key, part)| (key.clone(), part.clone())).collect();
         let order = |(key, part): (_, &Arc<Part>)| Some((pusher.config(key)?, Write::Both, part.groups.clone()));

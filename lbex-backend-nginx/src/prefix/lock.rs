@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::PrefixError;
-use crate::process::proc;
+use crate::process::{proc, procfs};
 
 /// Who holds a prefix, as far as can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,12 +140,12 @@ fn holds(pid: i32, file: &File) -> bool {
     let Ok(lock) = file.metadata() else {
         return false;
     };
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+    let Ok(descriptors) = procfs::names(&format!("{pid}/fd")) else {
         // Another user's process: its descriptors are hidden. It is there; that has to do.
-        return Path::new(&format!("/proc/{pid}")).exists();
+        return procfs::metadata(&pid.to_string()).is_ok();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| fs::metadata(entry.path()).ok())
+    descriptors
+        .iter()
+        .filter_map(|descriptor| procfs::metadata(&format!("{pid}/fd/{descriptor}")).ok())
         .any(|open| open.dev() == lock.dev() && open.ino() == lock.ino())
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::LogLine;
+use super::{LogLine, NoProc};
 
 /// NGINX could not be started, told something, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum ProcessError {
     /// There is none.
     #[error("NGINX of this prefix does not run")]
     NotRunning,
+    /// NGINX's processes cannot be looked at.
+    #[error(transparent)]
+    Proc(#[from] NoProc),
     /// A file of the prefix.
     #[error("failed to {verb} {}: {source}", path.display())]
     Io {

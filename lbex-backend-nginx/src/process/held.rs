@@ -1,10 +1,12 @@
 //! How many connections processes hold, from their descriptors.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use nix::errno::Errno;
+
+use super::procfs;
 
 /// Beyond so many descriptors of one process they are not looked at one by one: the few that are no connections then do not matter.
 const MANY: u64 = 4096;
@@ -17,16 +19,16 @@ pub(super) fn connections(pids: &[i32]) -> Option<u64> {
 }
 
 fn of_process(pid: i32, local: &BTreeSet<u64>) -> io::Result<u64> {
-    let path = format!("/proc/{pid}/fd");
+    let path = format!("{pid}/fd");
     let count = || -> io::Result<u64> {
         // How many there are, since Linux 6.2; before, and for other reasons, 0.
-        let size = fs::metadata(&path)?.len();
+        let size = procfs::metadata(&path)?.len();
         if size > MANY {
             return Ok(size);
         }
         let mut count = 0;
-        for (number, entry) in fs::read_dir(&path)?.enumerate() {
-            let counts = number as u64 >= MANY || is_connection(&entry?, local);
+        for (number, target) in procfs::links(&path)?.enumerate() {
+            let counts = number as u64 >= MANY || is_connection(&target, local);
             count += u64::from(counts);
         }
         Ok(count)
@@ -38,15 +40,14 @@ fn of_process(pid: i32, local: &BTreeSet<u64>) -> io::Result<u64> {
     }
 }
 
-fn is_connection(descriptor: &fs::DirEntry, local: &BTreeSet<u64>) -> bool {
-    let target = fs::read_link(descriptor.path()).unwrap_or_default();
+fn is_connection(target: &Path, local: &BTreeSet<u64>) -> bool {
     let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
     inode.is_some_and(|inode| !local.contains(&inode))
 }
 
 /// The inodes of all `AF_UNIX` sockets: the seventh column.
 fn local_sockets() -> io::Result<BTreeSet<u64>> {
-    let text = fs::read_to_string("/proc/net/unix")?;
+    let text = procfs::read_to_string("net/unix")?;
     let inode = |line: &str| line.split_ascii_whitespace().nth(6)?.parse().ok();
     Ok(text.lines().filter_map(inode).collect())
 }

@@ -9,6 +9,7 @@ mod error_log;
 mod held;
 mod nofile;
 pub(crate) mod proc;
+pub(crate) mod procfs;
 mod start;
 mod starter;
 mod stop;
@@ -24,6 +25,7 @@ pub use error::ProcessError;
 pub use error_log::{ErrorLog, Level, LogLine, LogPosition};
 pub use nofile::{FileLimit, raise_file_limit, raise_file_limit_of};
 pub use proc::ProcessId;
+pub use procfs::NoProc;
 pub use starter::{Starter, StarterService};
 pub use stop::Stopped;
 

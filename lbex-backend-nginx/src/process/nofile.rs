@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use super::ProcessId;
-use super::proc;
+use super::{proc, procfs};
 
 /// `RLIMIT_NOFILE` of a process, as it is after [`raise_file_limit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ fn raise(process: Option<Pid>, before: u64, hard: u64, wanted: u64) -> FileLimit
 
 /// Soft and hard limit of a process that runs.
 fn file_limit_of(pid: i32) -> Option<(u64, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let text = procfs::read_to_string(&format!("{pid}/limits")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let mut words = line.split_ascii_whitespace();
     let mut number =

@@ -1,4 +1,4 @@
-//! Processes as `/proc` shows them. Blocking and short: async callers go through [`blocking`].
+//! Processes as `/proc` shows them ([`procfs`]). Blocking and short: async callers go through [`blocking`].
 //!
 //! A process id alone proves nothing (a pid file outlives its process, ids are used again), and neither does the
 //! executable (another NGINX on the host may share it). What ties a process to a prefix is its working directory:
@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+use super::procfs;
 use crate::prefix::Layout;
 
 /// One process and no other: its id, and when it started, which differs when the id is used again.
@@ -54,7 +55,7 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&procfs::read_to_string(&format!("{pid}/stat")).ok()?)
 }
 
 /// `PID (NAME) STATE PARENT ...`; the name may hold spaces and parentheses, so what counts starts after the last one.
@@ -107,7 +108,7 @@ pub(crate) fn is_idle(id: ProcessId) -> bool {
 
 /// The title of a process: its command line, which NGINX overwrites with what it does.
 fn title(pid: i32) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let bytes = procfs::read(&format!("{pid}/cmdline")).ok()?;
     let text: String = String::from_utf8_lossy(&bytes).replace('\0', " ");
     Some(text.trim_end().to_owned())
 }
@@ -120,7 +121,7 @@ pub(crate) fn command_line(pid: i32) -> Option<String> {
 
 /// The short name of a process (`comm`).
 pub(crate) fn name(pid: i32) -> Option<String> {
-    Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+    Some(procfs::read_to_string(&format!("{pid}/comm")).ok()?.trim_end().to_owned())
 }
 
 fn role(title: &str) -> Option<Role> {
@@ -150,12 +151,12 @@ pub(crate) fn role_of(id: ProcessId) -> Option<Role> {
 fn works_in(pid: i32, layout: &Layout) -> bool {
     let same = |a: &fs::Metadata, b: &fs::Metadata| a.dev() == b.dev() && a.ino() == b.ino();
     let root = fs::metadata(layout.root());
-    let cwd = fs::metadata(format!("/proc/{pid}/cwd"));
+    let cwd = procfs::metadata(&format!("{pid}/cwd"));
     cwd.is_ok_and(|cwd| root.is_ok_and(|root| same(&cwd, &root))) || has_as_standard_error(pid, &layout.error_log())
 }
 
 fn has_as_standard_error(pid: i32, file: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|target| {
+    procfs::read_link(&format!("{pid}/fd/2")).is_ok_and(|target| {
         target == file || target.to_string_lossy().strip_suffix(" (deleted)").is_some_and(|t| Path::new(t) == file)
     })
 }
@@ -198,16 +199,14 @@ pub(crate) fn nginx_processes(layout: &Layout) -> Vec<NginxProcess> {
 
 /// The children of a process; `None` where the kernel does not tell, or it ended.
 pub(crate) fn children(pid: i32) -> Option<Vec<i32>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let text = procfs::read_to_string(&format!("{pid}/task/{pid}/children")).ok()?;
     text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
 }
 
 /// The ids of all processes.
 fn pids() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let names = procfs::names(".").unwrap_or_default();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// The number in a pid file.
@@ -217,7 +216,7 @@ pub(crate) fn read_pid_file(path: &Path) -> Option<i32> {
 
 /// The executable of a process, and whether that file was deleted or replaced since.
 pub(crate) fn executable(pid: i32) -> Option<(PathBuf, bool)> {
-    let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let target = procfs::read_link(&format!("{pid}/exe")).ok()?;
     match target.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
         Some(path) => Some((PathBuf::from(path), true)),
         None => Some((target, false)),
@@ -238,8 +237,8 @@ pub(crate) fn holders_of_sockets(mut inodes: BTreeSet<u64>, first: &BTreeSet<i32
         if inodes.is_empty() {
             break;
         }
-        let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-        for target in descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()) {
+        let Ok(descriptors) = procfs::links(&format!("{pid}/fd")) else { continue };
+        for target in descriptors {
             let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
             if let Some(inode) = inode.filter(|inode| inodes.remove(inode)) {
                 holders.insert(inode, pid);

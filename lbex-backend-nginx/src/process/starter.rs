@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::start::{Launched, launch};
-use super::{ProcessError, raise_file_limit};
+use super::{ProcessError, procfs, raise_file_limit};
 use crate::prefix::Layout;
 
 /// Who starts NGINX (`--start-nginx`).
@@ -93,8 +93,9 @@ pub struct StarterService {
 }
 
 impl StarterService {
-    /// Listens in the prefix, which must exist. Fails where another service does.
+    /// Listens in the prefix, which must exist. Fails where another service does, and where it could not look at NGINX's processes.
     pub async fn bind(layout: Layout) -> Result<Self, ProcessError> {
+        procfs::require()?;
         let path = layout.starter_socket();
         let failed = |verb| {
             let path = path.clone();

@@ -8,6 +8,8 @@ use std::os::fd::AsRawFd;
 use lbex_core::model::Protocol;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
+use crate::process::procfs;
+
 /// Message types of netlink: an error (or 'done well'), and a question for a socket by family, and its answer.
 const NLMSG_ERROR: u16 = 2;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -117,11 +119,11 @@ fn read(answer: &[u8]) -> io::Result<Owner> {
 }
 
 fn by_proc(protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Owner {
-    let file = format!("/proc/net/{}{}", protocol.as_str(), if local.is_ipv4() { "" } else { "6" });
-    let table = match std::fs::read_to_string(&file) {
+    let file = format!("net/{}{}", protocol.as_str(), if local.is_ipv4() { "" } else { "6" });
+    let table = match procfs::read_to_string(&file) {
         Ok(table) => table,
         Err(error) => {
-            tracing::warn!("failed to read {file}: {error}; whoever asks for endpoints on this host is answered");
+            tracing::warn!("failed to read /proc/{file}: {error}; whoever asks for endpoints on this host is answered");
             return Owner::Untold;
         }
     };

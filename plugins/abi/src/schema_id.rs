@@ -96,20 +96,30 @@ impl<D: Document> schemars::JsonSchema for SchemaId<D> {
 
 /// Why bytes are not the document that is expected.
 #[derive(Debug, thiserror::Error)]
-#[error("not a document {schema}: {source}")]
+#[error("not a document {schema}: {why}")]
 pub struct DocumentError {
     schema: &'static str,
-    source: serde_json::Error,
+    why: String,
+}
+
+/// How much of an error is shown, in characters: it quotes what the other side wrote.
+const LONGEST_ERROR: usize = 500;
+
+impl DocumentError {
+    fn new<D: Document>(error: &serde_json::Error) -> Self {
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        Self { schema: D::SCHEMA, why: error.to_string().chars().take(LONGEST_ERROR).map(plain).collect() }
+    }
 }
 
 /// Reads a document. Members that this version does not know are ignored; one that stands twice is an error.
 pub fn read<D: Document>(bytes: &[u8]) -> Result<D, DocumentError> {
-    serde_json::from_slice(bytes).map_err(|source| DocumentError { schema: D::SCHEMA, source })
+    serde_json::from_slice(bytes).map_err(|error| DocumentError::new::<D>(&error))
 }
 
 /// Writes a document.
 pub fn write<D: Document>(document: &D) -> Result<Vec<u8>, DocumentError> {
-    serde_json::to_vec(document).map_err(|source| DocumentError { schema: D::SCHEMA, source })
+    serde_json::to_vec(document).map_err(|error| DocumentError::new::<D>(&error))
 }
 
 /// A duration as a whole number of milliseconds.

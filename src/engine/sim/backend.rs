@@ -26,6 +26,22 @@ const REFUSED: Duration = Duration::from_secs(7);
 
 pub(super) struct SimBackend(pub(super) Sim);
 
+/// Whether the proxy refuses a Service for ever.
+pub(super) fn is_refused(config: &ServiceConfig) -> bool {
+    config.listeners.iter().any(|listener| listener.connect_timeout == REFUSED)
+}
+
+impl Drop for SimBackend {
+    /// What ends with LBEX.
+    fn drop(&mut self) {
+        self.0.with(|state| {
+            if state.breaks(Broken::TakesTheProxyAlong) {
+                state.die();
+            }
+        });
+    }
+}
+
 /// How an apply is going to be.
 struct Course {
     check: u64,
@@ -220,7 +236,7 @@ impl State {
     pub(super) fn refusals(&self, desired: &DesiredState) -> BTreeMap<ServiceKey, Vec<Refusal>> {
         let now = self.now();
         let refusal = |(key, config): (&ServiceKey, &std::sync::Arc<ServiceConfig>)| {
-            let for_ever = config.listeners.iter().any(|listener| listener.connect_timeout == REFUSED);
+            let for_ever = is_refused(config);
             let listens = |served: &Served| {
                 config
                     .listeners

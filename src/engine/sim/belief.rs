@@ -99,6 +99,13 @@ impl Belief {
         self.may_plan() && self.doubts.is_empty() && self.other.is_none()
     }
 
+    /// Of which kinds something is in doubt, and whether another cluster answers.
+    pub(super) fn doubted(&self) -> ([(ObjectKind, bool); 3], bool) {
+        let at_start = |kind| matches!(&self.start, Start::Doubted(_, kinds) if kinds.contains_key(&kind));
+        let listed = |kind| self.doubts.keys().any(|part| part.0 == kind);
+        (ObjectKind::ALL.map(|kind| (kind, at_start(kind) || listed(kind))), self.other.is_some())
+    }
+
     /// LBEX sees something, and lets `passed` through. The parts that the source told of the known cluster; an error where something
     /// else should be believed.
     pub(super) fn saw(&mut self, now: u64, saw: &Saw, passed: &[Change]) -> Result<Vec<Part>, String> {

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend, Push};
 use lbex_core::desired::{Delta, DesiredState};
 
+use super::backend::is_refused;
+
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Broken {
@@ -45,12 +47,30 @@ pub(super) enum Broken {
     AppliesForgetPushes,
     /// The data plane is said to take pushes that never reach it.
     LosesPushes,
+    /// The operator's word, SIGUSR1, is not heard.
+    IgnoresTheOperator,
+    /// Nobody is told that something is held.
+    HoldsInSilence,
+    /// LBEX ends when it cannot reach the API server.
+    EndsWithTheApiServer,
+    /// The proxy ends with LBEX.
+    TakesTheProxyAlong,
+    /// Nobody looks whether the proxy serves.
+    NeverLooks,
+    /// Nothing is applied while a Service would be refused.
+    LetsOneStopAll,
+    /// A change of some Services takes another one out.
+    TouchesBystanders,
+    /// Reloads follow one another at once.
+    ReloadsAtOnce,
+    /// What was confirmed is not saved.
+    SavesNothing,
 }
 
 impl Broken {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::BelievesPartialLists,
         Self::SyncsEarly,
         Self::LosesChanges,
@@ -68,6 +88,15 @@ impl Broken {
         Self::PushesOvertake,
         Self::AppliesForgetPushes,
         Self::LosesPushes,
+        Self::IgnoresTheOperator,
+        Self::HoldsInSilence,
+        Self::EndsWithTheApiServer,
+        Self::TakesTheProxyAlong,
+        Self::NeverLooks,
+        Self::LetsOneStopAll,
+        Self::TouchesBystanders,
+        Self::ReloadsAtOnce,
+        Self::SavesNothing,
     ];
 }
 
@@ -153,6 +182,9 @@ impl ProxyBackend for Between {
                 Err(_) => at_once(Action::Unchanged),
                 report => report,
             },
+            Some(Broken::LetsOneStopAll) if desired.services.values().any(|config| is_refused(config)) => {
+                Err(BackendError::Retry("a Service would be refused".to_owned()))
+            }
             _ => self.backend.apply(desired, delta).await,
         }
     }
@@ -166,6 +198,9 @@ impl ProxyBackend for Between {
         };
         if first && self.breaks(Broken::ResumesBlindly) {
             return Ok(Observed::default());
+        }
+        if self.breaks(Broken::NeverLooks) {
+            return Ok(Observed { healthy: true, in_step: true, ..Observed::default() });
         }
         self.backend.observe().await
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::sleep;
 
+use super::broken::Broken;
 use super::state::Sim;
 use crate::state::{SavedState, Store};
 
@@ -30,6 +31,9 @@ impl Store for SimStore {
             if world.now() < world.disk.full_until {
                 world.note(|| "the disk is full".to_owned());
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            if world.breaks(Broken::SavesNothing) {
+                return Ok(());
             }
             world.note(|| format!("generation {} is saved", state.desired.generation));
             let plan = world.check_saved(&state.desired);

@@ -38,6 +38,8 @@ pub(super) struct Eye {
     pub(super) broken: Option<String>,
     /// Since when nothing goes wrong and nothing changes.
     pub(super) calm_since: Option<u64>,
+    /// For how long it stays so before the end, once that is known.
+    pub(super) quiet: Option<u64>,
     /// What this LBEX is to believe.
     pub(super) belief: Belief,
     versions: BTreeMap<Part, usize>,
@@ -99,6 +101,9 @@ impl State {
     /// LBEX sees what the source has said, and lets `passed` through.
     pub(super) fn saw(&mut self, saw: &Saw, passed: &[Change]) {
         let now = self.now();
+        if matches!(saw, Saw::Released) {
+            self.life.released_by = None;
+        }
         match self.eye.belief.saw(now, saw, passed) {
             Ok(told) => told.iter().for_each(|part| self.check_told(part)),
             Err(what) => self.fail(what),
@@ -243,6 +248,9 @@ impl State {
 
     pub(super) fn check_owed(&mut self) {
         let now = self.now();
+        if self.life.released_by.is_some_and(|until| until < now) {
+            self.fail("the operator lets everything go, and LBEX does not hear it".to_owned());
+        }
         let late = self.life.owed.iter().find(|(_, until)| **until < now && self.life.applying.is_none());
         if let Some((why, _)) = late {
             let why = *why;

@@ -34,6 +34,7 @@ const SETTLED: u64 = 14_000;
 struct Running {
     sim: Sim,
     health: Arc<HealthState>,
+    metrics: Arc<Metrics>,
     engine: JoinHandle<Ended>,
     stop: CancellationToken,
 }
@@ -55,6 +56,9 @@ pub(super) fn live(sim: &Sim, metrics: &Arc<Metrics>) -> bool {
     // All that runs ends at once, wherever it is.
     drop(runtime);
     sim.with(|state| {
+        if goes_on && state.life.leaves_serving && !state.proxy.alive {
+            state.fail("the proxy ended with LBEX".to_owned());
+        }
         state.followers.clear();
         state.clock = None;
         state.settle();
@@ -80,6 +84,7 @@ fn start(sim: &Sim, metrics: &Arc<Metrics>) -> Running {
     });
     let events = follow_all(sim, namespaces);
     let backend = Between::new(Arc::new(SimBackend(sim.clone())), sim.with(|state| state.broken));
+    let at_once = sim.with(|state| state.breaks(Broken::ReloadsAtOnce));
     let (health, stop) = (Arc::new(HealthState::new()), CancellationToken::new());
     let engine = Engine {
         planner: Planner::new(rules),
@@ -87,19 +92,24 @@ fn start(sim: &Sim, metrics: &Arc<Metrics>) -> Running {
         host: watch::channel(HostAddresses::default()).1,
         source: events,
         backend: Arc::new(backend),
-        pace: Pace { reload_interval: Duration::from_millis(interval) },
+        pace: Pace { reload_interval: Duration::from_millis(if at_once { 0 } else { interval }) },
         saved,
         last_good: LastGood::start(SimStore(sim.clone()), Scope::default(), remembered, metrics.clone()),
         health: health.clone(),
         metrics: metrics.clone(),
     };
     let engine = tokio::spawn(engine.run(stop.clone()));
-    Running { sim: sim.clone(), health, engine, stop }
+    Running { sim: sim.clone(), health, metrics: metrics.clone(), engine, stop }
 }
 
 /// The hold, with the eye on it.
 fn removals(sim: &Sim, remembered: &Remembered, metrics: &Arc<Metrics>) -> Removals {
-    let (limit, release, broken) = sim.with(|state| (state.setup.hold, state.release.clone(), state.broken));
+    let (limit, mut release, broken) = sim.with(|state| (state.setup.hold, state.release.clone(), state.broken));
+    if broken == Some(Broken::IgnoresTheOperator) {
+        release = Arc::default();
+    }
+    let metrics =
+        if broken == Some(Broken::HoldsInSilence) { crate::engine::testing::metrics() } else { metrics.clone() };
     let limit = match broken {
         Some(Broken::NeverHolds) => None,
         Some(Broken::HoldsForEver) => limit.map(|_| u64::MAX),
@@ -109,7 +119,7 @@ fn removals(sim: &Sim, remembered: &Remembered, metrics: &Arc<Metrics>) -> Remov
     let inventory = remembered.inventory.clone().filter(|_| broken != Some(Broken::ForgetsWhatWasKnown));
     let cluster = remembered.cluster.as_deref().map(Into::into);
     let hold = Hold::new(limit.map(Duration::from_millis), cluster, inventory);
-    let mut removals = Removals::new(hold, release, metrics.clone());
+    let mut removals = Removals::new(hold, release, metrics);
     let sim = sim.clone();
     removals.witness = Some(Box::new(move |saw, passed| sim.with(|state| state.saw(saw, passed))));
     removals
@@ -146,6 +156,9 @@ async fn tap(sim: Sim, mut gathered: mpsc::Receiver<SourceEvent>, events: mpsc::
             }
             lose(state, &mut event);
         });
+        if matches!(event, SourceEvent::Trouble(_)) && sim.with(|state| state.breaks(Broken::EndsWithTheApiServer)) {
+            return;
+        }
         if events.send(event).await.is_err() || (early && events.send(SourceEvent::Synced).await.is_err()) {
             return;
         }
@@ -207,8 +220,12 @@ impl Running {
 
     async fn end(mut self, how: End) -> bool {
         self.sim.note(|| format!("LBEX is {}", if how == End::Killed { "killed" } else { "asked to end" }));
-        // It need not try again what failed.
-        self.sim.with(|state| state.life.owed.clear());
+        self.sim.with(|state| {
+            // It need not try again what failed.
+            state.life.owed.clear();
+            state.life.released_by = None;
+            state.life.leaves_serving = state.proxy.alive;
+        });
         if how == End::Stopped {
             self.stop.cancel();
             let begin = self.sim.with(|state| state.now());
@@ -255,7 +272,7 @@ impl Running {
     /// Health has to tell what has been so for long.
     fn check_health(&self) {
         let (health, live) = (self.health.healthy().ok, self.health.live().ok);
-        let beats = self.health.beats();
+        let (beats, says_held) = (self.health.beats(), self.metrics.says_held());
         self.sim.with(|state| {
             let now = state.now();
             let (until, _) = state.faults.observe;
@@ -265,6 +282,10 @@ impl Running {
             }
             if !live || (beats + 2) * 1000 < now - state.life.begin {
                 state.fail(format!("the loop made {beats} rounds in {} ms", now - state.life.begin));
+            }
+            let doubted = state.eye.belief.doubted();
+            if beats > 0 && says_held != doubted {
+                state.fail(format!("the metrics say that these are held: {says_held:?}, and these are: {doubted:?}"));
             }
         });
     }

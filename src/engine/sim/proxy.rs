@@ -70,7 +70,10 @@ impl State {
         if self.proxy.alive == start {
             return;
         }
-        let target = self.target(wanted, &refused);
+        let mut target = self.target(wanted, &refused);
+        if self.breaks(Broken::TouchesBystanders) {
+            target.pop_first();
+        }
         for (key, old) in std::mem::take(&mut self.proxy.served) {
             self.check_touch(&key, &old, target.get(&key), refused.contains_key(&key));
         }

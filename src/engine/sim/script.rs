@@ -17,6 +17,9 @@ const QUIET: u64 = 80_000;
 /// How long at the end nothing may be reloaded, in ms.
 const NO_RELOADS: u64 = 20_000;
 
+/// Within how many ms LBEX hears what the operator says.
+const HEARD_WITHIN: u64 = 1_000;
+
 /// What a step leads to.
 pub(super) enum Then {
     Goes,
@@ -44,13 +47,14 @@ impl State {
     fn step(&mut self, up: bool) -> Then {
         self.check_owed();
         if let Some(since) = self.eye.calm_since {
-            let quiet = self.quiet();
-            if self.now() >= since + quiet {
+            let (now, early) = (self.now(), since + QUIET - NO_RELOADS);
+            let quiet = if now < early { QUIET } else { self.quiet() };
+            if now >= since + quiet {
                 return Then::Over;
             }
             self.life.late_reloads = 0;
-            let rest = (since + quiet).saturating_sub(self.now());
-            self.schedule(self.now() + if rest > NO_RELOADS { rest - NO_RELOADS } else { rest }, Event::Step);
+            let next = [early, since + quiet - NO_RELOADS, since + quiet].into_iter().filter(|at| *at > now).min();
+            self.schedule(next.unwrap_or(now), Event::Step);
             return Then::Goes;
         }
         if self.setup.steps == 0 {
@@ -126,9 +130,10 @@ impl State {
             10 | 11 => self.watches_fail(until),
             12 | 13 => self.lists_lie(until, yes),
             14 => self.another_cluster_answers(until),
-            15 => {
+            15 if up => {
                 self.note(|| "SIGUSR1".to_owned());
                 self.release.notify_one();
+                self.life.released_by.get_or_insert(now + HEARD_WITHIN);
             }
             _ if up => return Then::Ends(if yes { End::Killed } else { End::Stopped }),
             _ => self.die(),
@@ -172,9 +177,10 @@ impl State {
         self.followers.iter().for_each(|follower| follower.notify_one());
     }
 
-    /// For how long it is quiet at the end, in ms: what is held is let go in that time, too.
-    fn quiet(&self) -> u64 {
-        QUIET + self.setup.hold.map_or(0, |hold| hold + NO_RELOADS)
+    /// For how long it is quiet at the end, in ms: what is held when this is first asked is let go in that time, too.
+    fn quiet(&mut self) -> u64 {
+        let hold = self.setup.hold.filter(|_| !self.eye.belief.is_sure());
+        *self.eye.quiet.get_or_insert(QUIET + hold.map_or(0, |hold| hold + NO_RELOADS))
     }
 
     /// Everything is well from now on.

@@ -98,6 +98,10 @@ pub(super) struct Life {
     pub(super) owed: BTreeMap<&'static str, u64>,
     /// Reloads since the faults ended.
     pub(super) late_reloads: u32,
+    /// Until when LBEX has to hear that the operator lets everything go.
+    pub(super) released_by: Option<u64>,
+    /// Whether the proxy served when this LBEX was about to end.
+    pub(super) leaves_serving: bool,
 }
 
 /// Everything.

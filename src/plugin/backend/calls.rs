@@ -5,8 +5,9 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use lbex_core::backend::{ApplyReport, BackendError, Observed};
+use lbex_core::desired::DesiredState;
 use lbex_core::names::ServiceKey;
-use lbex_plugin_abi::documents::{Observation, Report};
+use lbex_plugin_abi::documents::{Capabilities, Observation, Report};
 use lbex_plugin_abi::tables::code;
 use lbex_plugin_abi::{read, report_to_core};
 
@@ -32,18 +33,27 @@ impl Inner {
         }
         let opened =
             self.thread.call(Call::Open(self.settings.clone()), self.deadlines.open, self.deadlines.grace).await;
-        match opened {
-            Ok(Reply { code: code::OK, .. }) => {
-                tracing::info!(plugin = self.info.name, "the plugin is open again");
-                turn.fault = None;
-                Ok(())
-            }
-            Ok(reply) => {
+        let reply = match opened {
+            Ok(reply) => reply,
+            Err(fault) => return Err(self.broke(turn, fault).await),
+        };
+        let call = "lbex_plugin_open";
+        match reply.code {
+            // What it can do was asked for when LBEX began; what it says now has to make sense all the same.
+            code::OK => match (!reply.bytes.is_empty()).then(|| read::<Capabilities>(&reply.bytes)).transpose() {
+                Ok(_) => {
+                    tracing::info!(plugin = self.info.name, "the plugin is open again");
+                    turn.fault = None;
+                    Ok(())
+                }
+                Err(source) => Err(self.broke(turn, Fault::Garbage { call, source }).await),
+            },
+            code::RETRY..=code::UNSUPPORTED => {
                 let why = format!("it cannot be opened again: {}", text(&reply.bytes));
                 turn.pause(why.clone());
                 Err(self.retry(why))
             }
-            Err(fault) => Err(self.broke(turn, fault).await),
+            _ => Err(self.broke(turn, unknown(call, &reply)).await),
         }
     }
 
@@ -52,14 +62,15 @@ impl Inner {
         &self,
         turn: &mut Turn,
         document: Document,
-        generation: u64,
+        desired: &DesiredState,
     ) -> Result<Option<ApplyReport>, BackendError> {
         match self.deliver(&document, self.deadlines.apply, self.deadlines.grace).await {
             Ok(Delivered::Done(report)) => {
-                let report = match believed(report, &document, generation) {
+                let mut report = match believed(report, &document, desired.generation) {
                     Ok(report) => report,
                     Err(fault) => return Err(self.broke(turn, fault).await),
                 };
+                self.leave_out_strangers(&mut report, desired);
                 self.known().has(document, &BTreeSet::new());
                 turn.failures = 0;
                 Ok(Some(report))
@@ -77,6 +88,27 @@ impl Inner {
                 }
             }
             Err(fault) => Err(self.broke(turn, fault).await),
+        }
+    }
+
+    /// A Service that is not desired cannot be refused: it would count as one that is not served.
+    fn leave_out_strangers(&self, report: &mut ApplyReport, desired: &DesiredState) {
+        let all = report.refused.len();
+        let mut first = None;
+        report.refused.retain(|service, _| {
+            let is_desired = desired.services.contains_key(service);
+            if !is_desired && first.is_none() {
+                first = Some(service.clone());
+            }
+            is_desired
+        });
+        if let Some(first) = first {
+            let strangers = all - report.refused.len();
+            let plugin = self.info.name.as_str();
+            tracing::warn!(
+                plugin,
+                "the plugin refuses {strangers} Service(s) that nobody asked for: {first}, say; ignored"
+            );
         }
     }
 
@@ -139,7 +171,8 @@ impl Inner {
     fn observed(&self, observation: Observation) -> Observed {
         let Observation { healthy, detail, in_step, revision, draining, draining_connections, metrics, .. } =
             observation;
-        let metrics = metrics.into_iter().filter(|(name, value)| plain(name) && value.is_finite()).take(MOST_MEASURES);
+        let metrics =
+            metrics.into_iter().filter(|(name, value)| is_measure(name) && value.is_finite()).take(MOST_MEASURES);
         *self.measures.lock().unwrap_or_else(PoisonError::into_inner) = metrics.collect();
         let mut known = self.known();
         let same = known.base().is_some() && known.base() == revision.as_deref();
@@ -204,10 +237,10 @@ impl Turn {
 }
 
 /// How many measures of a plugin are shown.
-const MOST_MEASURES: usize = 100;
+pub(in crate::plugin) const MOST_MEASURES: usize = 100;
 
 /// Whether a measure may have this name.
-fn plain(name: &str) -> bool {
+pub(in crate::plugin) fn is_measure(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     matches!(name.len(), 1..=64) && name.bytes().all(allowed)
 }

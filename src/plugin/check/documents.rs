@@ -13,8 +13,11 @@ pub(super) type Services = BTreeMap<String, Arc<Service>>;
 /// The first of `count` ports in a row that nobody listens on at the loopback address, as far as can be told.
 pub(super) fn free_ports(count: u16) -> Option<u16> {
     let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    // Below those that systems give to clients.
-    (10_000..32_000 - count).step_by(usize::from(count)).find(|first| (*first..first + count).all(free))
+    // Below those that systems give to clients. From anywhere on, so that two checks at a time are not in each other's way.
+    let mut starts: Vec<u16> = (10_000..32_000 - count).step_by(usize::from(count)).collect();
+    let any = fastrand::usize(..starts.len());
+    starts.rotate_left(any);
+    starts.into_iter().find(|first| (*first..first + count).all(free))
 }
 
 /// A Service with one listener and `servers` servers, of which nobody need be there.

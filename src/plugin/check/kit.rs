@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use lbex_plugin_abi::documents::{Capabilities, Delta, Desired, Observation, Report, Settings};
 use lbex_plugin_abi::tables::code;
-use lbex_plugin_abi::{Document, read, write};
+use lbex_plugin_abi::{Document, read, report_to_core, write};
 use tempfile::TempDir;
 
 use super::documents::Services;
+use super::said::Said;
 use crate::plugin::backend::OpenError;
 use crate::plugin::deadlines::Deadlines;
 use crate::plugin::fault::text;
@@ -21,6 +22,9 @@ pub(super) struct Kit {
     pub(super) info: PluginInfo,
     pub(super) capabilities: Capabilities,
     pub(super) deadlines: Deadlines,
+    pub(super) said: Said,
+    /// A call that was waited for in vain: nobody waits for it again.
+    hangs: bool,
     thread: PluginThread,
     settings: Vec<u8>,
     told: Result<String, String>,
@@ -69,6 +73,8 @@ impl Kit {
             capabilities: info.capabilities.clone(),
             info,
             deadlines,
+            said: Said::default(),
+            hangs: false,
             thread,
             settings,
             told: Ok(String::new()),
@@ -111,22 +117,49 @@ impl Kit {
     }
 
     async fn call(&mut self, call: Call, limit: Duration) -> Result<Reply, String> {
-        if let Some((name, since)) = self.thread.is_in() {
-            return Err(format!("it has not returned from {name} for {since:?}"));
-        }
+        self.wait_for_last().await?;
         let name = call.name();
+        let begin = Instant::now();
         let fault = match self.thread.call(call, limit, self.deadlines.grace).await {
-            Ok(reply) => return Ok(reply),
+            Ok(reply) => {
+                self.said.took(name, begin.elapsed(), limit);
+                return Ok(reply);
+            }
             Err(fault) => fault,
         };
-        // So that the next case can be tried. Where that fails too, it says so.
-        if name != "lbex_plugin_open" && self.thread.is_in().is_none() && !self.thread.is_open() {
-            let open = Call::Open(self.settings.clone());
-            if let Err(again) = self.thread.call(open, self.deadlines.open, self.deadlines.grace).await {
-                tracing::warn!("it cannot be opened again: {again}");
-            }
+        if name != "lbex_plugin_open" && self.thread.is_in().is_none() {
+            self.ensure_open().await;
         }
         Err(format!("{name}: {fault}"))
+    }
+
+    /// A call that was given up in the case before may still return; LBEX's thread then closes the backend.
+    async fn wait_for_last(&mut self) -> Result<(), String> {
+        let begin = Instant::now();
+        let mut waited = false;
+        while let Some((name, since)) = self.thread.is_in() {
+            if self.hangs || begin.elapsed() > 4 * self.deadlines.grace {
+                self.hangs = true;
+                return Err(format!("it has not returned from {name} for {since:.1?}"));
+            }
+            waited = true;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if waited {
+            self.ensure_open().await;
+        }
+        Ok(())
+    }
+
+    /// So that the next case can be tried. Where that fails too, that case says so.
+    async fn ensure_open(&self) {
+        if self.thread.is_open() {
+            return;
+        }
+        let open = Call::Open(self.settings.clone());
+        if let Err(again) = self.thread.call(open, self.deadlines.open, self.deadlines.grace).await {
+            tracing::warn!("it cannot be opened again: {again}");
+        }
     }
 
     /// A revision that was not there before.
@@ -135,13 +168,27 @@ impl Kit {
         format!("check-{}", self.number)
     }
 
+    /// Sends all of these with next to no time, and cancels that.
+    pub(super) async fn cancel(&mut self, services: &Services) -> Result<Reply, String> {
+        let revision = self.revision();
+        let document = written(&Desired { revision, services: services.clone(), ..Desired::default() })?;
+        self.wait_for_last().await?;
+        let timeout = Duration::from_millis(1);
+        let reply = self.thread.call(Call::Apply { document, timeout }, timeout, self.deadlines.grace).await;
+        reply.map_err(|fault| fault.to_string())
+    }
+
     /// Sends bytes to be applied. `Err`: something that closes a plugin.
     pub(super) async fn send(&mut self, bytes: Vec<u8>, revision: &str, limit: Duration) -> Result<Answer, String> {
         let begin = Instant::now();
         let reply = self.call(Call::Apply { document: bytes, timeout: limit }, limit).await?;
         let took = begin.elapsed();
         let report = match reply.code {
-            code::OK | code::PARTIAL => Some(believed(&reply, revision)?),
+            code::OK | code::PARTIAL => {
+                let report = believed(&reply, revision)?;
+                self.said.report(&reply.bytes, &report, self.info.abi.1);
+                Some(report)
+            }
             code::RETRY..=code::RESYNC => None,
             code => return Err(format!("apply returned {code}: {}", text(&reply.bytes))),
         };
@@ -177,7 +224,11 @@ impl Kit {
         let limit = self.deadlines.observe;
         let reply = self.call(Call::Observe { timeout: limit }, limit).await?;
         match reply.code {
-            code::OK => read(&reply.bytes).map_err(|error| format!("its reply to observe is {error}")),
+            code::OK => {
+                let observation = read(&reply.bytes).map_err(|error| format!("its reply to observe is {error}"))?;
+                self.said.observation(&reply.bytes, &observation, self.info.abi.1);
+                Ok(observation)
+            }
             code => Err(format!("observe returned {code}: {}", text(&reply.bytes))),
         }
     }
@@ -205,8 +256,8 @@ fn believed(reply: &Reply, revision: &str) -> Result<Report, String> {
     if (reply.code == code::PARTIAL) == report.refused.is_empty() {
         return Err(format!("it returned {}, and its report refuses {} Service(s)", reply.code, report.refused.len()));
     }
-    if let Some(name) = report.refused.iter().find_map(|(name, why)| why.is_empty().then_some(name)) {
-        return Err(format!("it refuses {name} without saying why"));
+    match report_to_core(report.clone(), revision, 0) {
+        Ok(_) => Ok(report),
+        Err(error) => Err(format!("its report cannot be believed: {error}")),
     }
-    Ok(report)
 }

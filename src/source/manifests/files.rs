@@ -33,10 +33,9 @@ impl Stamp {
     }
 }
 
-/// How long ago a file was written to; zero where the clocks disagree.
-pub(super) fn age(metadata: &Metadata) -> Duration {
-    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    age.unwrap_or_default()
+/// How long ago a file was written to; `None`: later than now, since the clock was set back, or is another host's.
+pub(super) fn age(metadata: &Metadata) -> Option<Duration> {
+    SystemTime::now().duration_since(metadata.modified().ok()?).ok()
 }
 
 /// What a path of `--manifests` is.
@@ -124,7 +123,7 @@ pub(super) fn read(path: &Path) -> Result<Bytes, ReadError> {
         let bytes = read_all(&mut file, before.size())?;
         let after = file.metadata()?;
         if Stamp::of(&before) == Stamp::of(&after) || attempt == READS {
-            let settled = Stamp::of(&before) == Stamp::of(&after) && age(&after) > CLOCK_GRAIN;
+            let settled = Stamp::of(&before) == Stamp::of(&after) && age(&after).is_some_and(|age| age > CLOCK_GRAIN);
             return Ok(Bytes { bytes, stamp: settled.then(|| Stamp::of(&after)) });
         }
         attempt += 1;

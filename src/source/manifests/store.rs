@@ -34,6 +34,8 @@ struct Root {
 #[derive(Debug, Default)]
 struct FileState {
     stamp: Option<Stamp>,
+    /// The state that the last look saw, whether it was read or not.
+    seen: Option<Stamp>,
     digest: Option<(usize, u64)>,
     contents: Option<Contents>,
     /// Why what it holds now does not count.
@@ -176,7 +178,10 @@ impl FileState {
     fn refresh(&mut self, path: &Path, suspect: bool, patience: Duration, hasher: &RandomState) -> bool {
         if let Ok(metadata) = fs::metadata(path) {
             let same = self.stamp.is_some() && self.stamp == Some(Stamp::of(&metadata));
-            let being_written = self.digest.is_some() && files::age(&metadata) < patience;
+            let unchanged = self.seen.replace(Stamp::of(&metadata)) == Some(Stamp::of(&metadata));
+            // Where the clocks do not tell, it has to stay as it is from one look to the next.
+            let waited = files::age(&metadata).map_or(unchanged || patience.is_zero(), |age| age >= patience);
+            let being_written = self.digest.is_some() && !waited;
             if (same && !suspect) || being_written {
                 return false;
             }

@@ -11,6 +11,7 @@
 //! | [`link`] | a way to a server that can be cut |
 //! | [`objects`] | short ways to build and write Services, Nodes, EndpointSlices, Endpoints |
 //! | [`backends`] | servers that answer with their own name over TCP and UDP, and clients that ask them |
+//! | [`clock`] | a clock on the wall that jumps when a test says so |
 //! | [`netns`] | network namespaces with addresses that may stand in EndpointSlices |
 //! | [`lbex`] | LBEX as a process: health, metrics, log, signals, and no NGINX left behind |
 //! | [`manifests`] | an LBEX on a folder of manifests, and who answers at its ports |
@@ -47,6 +48,7 @@
 
 pub mod apiserver;
 pub mod backends;
+pub mod clock;
 pub mod http;
 pub mod lbex;
 pub mod liar;

@@ -33,6 +33,15 @@ pub(crate) fn stock_nginx() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The library that shows programs another time than it is.
+pub(crate) fn libfaketime() -> Result<PathBuf> {
+    let folders = [format!("/usr/lib/{}-linux-gnu/faketime", std::env::consts::ARCH), "/usr/lib64/faketime".to_owned()];
+    let paths = folders.iter().map(|folder| PathBuf::from(folder).join("libfaketimeMT.so.1"));
+    paths.into_iter().find(|path| path.is_file()).with_context(|| {
+        format!("libfaketimeMT.so.1 is missing (looked in {}): run tests/tools/install.sh", folders.join(", "))
+    })
+}
+
 /// Where `tests/tools/install.sh` puts what it builds.
 fn cache() -> Option<PathBuf> {
     let home = || variable("HOME").map(|home| PathBuf::from(home).join(".cache/lbex"));

@@ -15,6 +15,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::Renewal;
+
 /// How long a plugin may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Credentials are renewed so long before they end.
@@ -57,7 +59,7 @@ pub(super) async fn run(
     exec: &ExecConfig,
     cluster: Option<ExecAuthCluster>,
     auth: &mut AuthInfo,
-) -> Result<Option<SystemTime>, ExecError> {
+) -> Result<Option<Renewal>, ExecError> {
     let command = exec.command.as_deref().filter(|c| !c.is_empty()).ok_or_else(|| {
         ExecError::new("its credential plugin (exec) has no command", "give the plugin's program as `command`")
     })?;
@@ -134,7 +136,7 @@ fn answer(command: &str, version: &str, output: &Output) -> Result<Answer, ExecE
     Ok(answer)
 }
 
-fn take(command: &str, answer: Answer, auth: &mut AuthInfo) -> Result<Option<SystemTime>, ExecError> {
+fn take(command: &str, answer: Answer, auth: &mut AuthInfo) -> Result<Option<Renewal>, ExecError> {
     let incomplete = |what: &str| {
         let problem = format!("its credential plugin {command} answered {what}");
         ExecError::new(problem, "a token, or a client certificate with its key, is needed")
@@ -154,5 +156,5 @@ fn take(command: &str, answer: Answer, auth: &mut AuthInfo) -> Result<Option<Sys
     let Some(text) = status.expiration_timestamp else { return Ok(None) };
     let end: jiff::Timestamp =
         text.parse().map_err(|_| incomplete(&format!("with the expirationTimestamp {}", Quoted(&text))))?;
-    Ok(Some(SystemTime::from(end) - MARGIN))
+    Ok(Some(Renewal::at(SystemTime::from(end) - MARGIN)))
 }

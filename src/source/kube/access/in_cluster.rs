@@ -2,12 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use ::kube::Config;
 use http::Uri;
 
-use super::{AccessError, Loaded, ProxyVariables, TOKEN_FILE_AGE, certificates, token_from};
+use super::{AccessError, Loaded, ProxyVariables, Renewal, TOKEN_FILE_AGE, certificates, token_from};
 
 /// Where the kubelet mounts token and CA.
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -70,6 +69,6 @@ impl InCluster {
         // Read again by the client every minute.
         config.root_cert_file = Some(ca);
         config.auth_info.token = Some(token);
-        Ok(Loaded { config, via, renew: Some(SystemTime::now() + TOKEN_FILE_AGE) })
+        Ok(Loaded { config, via, renew: Some(Renewal::after(TOKEN_FILE_AGE)) })
     }
 }

@@ -1,7 +1,6 @@
 //! Kubeconfig files: the current context of one file, named by the operator.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use ::kube::Config;
 use ::kube::config::{AuthInfo, Cluster, ExecAuthCluster, Kubeconfig, KubeconfigError};
@@ -10,7 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use secrecy::ExposeSecret;
 
-use super::{AccessError, Loaded, ProxyVariables, TOKEN_FILE_AGE, certificates, environment, exec, token_from};
+use super::{
+    AccessError, Loaded, ProxyVariables, Renewal, TOKEN_FILE_AGE, certificates, environment, exec, token_from,
+};
 
 /// Loads the file. Paths in it are relative to its folder.
 pub(super) async fn load(path: &Path, proxies: &ProxyVariables) -> Result<Loaded, AccessError> {
@@ -164,7 +165,7 @@ impl Chosen {
     }
 
     /// What to show the API server, and when to load it again.
-    async fn credentials(&self) -> Result<(AuthInfo, Option<SystemTime>), AccessError> {
+    async fn credentials(&self) -> Result<(AuthInfo, Option<Renewal>), AccessError> {
         if let Some(provider) = &self.user.auth_provider {
             let remedy = match provider.name.as_str() {
                 "gcp" => {
@@ -187,7 +188,7 @@ impl Chosen {
             let token =
                 token.map_err(|e| self.of_user(format!("its tokenFile: {e}"), "give a file that holds a token"))?;
             auth.token = Some(token);
-            return Ok((auth, Some(SystemTime::now() + TOKEN_FILE_AGE)));
+            return Ok((auth, Some(Renewal::after(TOKEN_FILE_AGE))));
         }
         let has_other = auth.token.is_some() || (auth.username.is_some() && auth.password.is_some());
         let plugin = auth.exec.take();

@@ -9,12 +9,13 @@ mod environment;
 mod exec;
 mod in_cluster;
 mod kubeconfig;
+mod renewal;
 mod session;
 mod unverified;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::kube::Config;
 use http::{HeaderName, HeaderValue, Uri};
@@ -23,6 +24,7 @@ use secrecy::SecretString;
 pub(super) use self::client::OfProxy;
 pub use self::environment::ProxyVariables;
 pub use self::in_cluster::InCluster;
+use self::renewal::Renewal;
 pub(super) use self::session::{Lease, Session};
 
 /// How long a token from a file is used before the file is read again.
@@ -63,7 +65,7 @@ impl AccessError {
 struct Opened {
     client: ::kube::Client,
     server: Uri,
-    renew: Option<SystemTime>,
+    renew: Option<Renewal>,
     /// Whether the server's certificate is taken as it is.
     unverified: bool,
 }
@@ -104,7 +106,7 @@ impl Access {
 struct Loaded {
     config: Config,
     via: Option<Uri>,
-    renew: Option<SystemTime>,
+    renew: Option<Renewal>,
 }
 
 impl Loaded {

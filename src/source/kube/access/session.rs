@@ -1,6 +1,6 @@
 //! The client that is in use, renewed when its credentials end or are refused.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ::kube::Client;
 use http::Uri;
@@ -58,7 +58,7 @@ impl Session {
     /// as the API server takes them (files of tokens may be gone for a moment, or for good).
     pub(in crate::source::kube) async fn client(&self) -> Lease {
         let mut state = self.state.lock().await;
-        if state.opened.renew.is_some_and(|at| at <= SystemTime::now()) && state.renewed.elapsed() >= self.interval {
+        if state.opened.renew.is_some_and(|renewal| renewal.is_due()) && state.renewed.elapsed() >= self.interval {
             self.renew(&mut state).await;
         }
         Lease { client: state.opened.client.clone(), generation: state.generation }

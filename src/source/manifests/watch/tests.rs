@@ -237,6 +237,23 @@ async fn without_notices_the_poll_sees_changes() {
     until_names(&mut follower, &[]).await;
 }
 
+/// The host's clock was a year ahead when the file was written, and is right again: it must not take a year until it is read.
+#[tokio::test]
+async fn without_notices_a_file_from_the_future_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("a.yaml");
+    fs::write(&file, service("a", 1)).unwrap();
+    let pace = Pace { notices: false, poll: Duration::from_secs(100), poll_blind: Duration::from_millis(20) };
+    let (mut follower, _) = Follower::open_at(pace, &[temp.path().to_path_buf()], &[]).await.unwrap();
+    let year = Duration::from_secs(365 * 24 * 3600);
+    for port in [2, 3] {
+        fs::write(&file, service("a", port)).unwrap();
+        let written = fs::File::options().append(true).open(&file).unwrap();
+        written.set_modified(std::time::SystemTime::now() + year).unwrap();
+        until_names(&mut follower, &[&format!("a:{port}")]).await;
+    }
+}
+
 #[tokio::test]
 async fn a_reading_that_nobody_waited_for_is_not_lost() {
     let temp = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::Lbex;
 use crate::Scratch;
+use crate::clock::Clock;
 use crate::nginx::Nginx;
 use crate::ports::free_port;
 use crate::process::Process;
@@ -52,6 +53,13 @@ impl Builder {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has it run by this clock, and whatever it starts.
+    #[must_use]
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.variables.extend(clock.variables().map(|(name, value)| (name.to_owned(), value)));
         self
     }
 
