@@ -164,13 +164,19 @@ async fn a_table_that_somebody_changes_is_put_right() -> Result<()> {
         }
         // What somebody does elsewhere is nobody's business.
         let applied = async || world.lbex.metric("lbex_apply_duration_seconds_count", &[("action", "reloaded")]).await;
-        let before = applied().await?;
+        let replaced = Some(3.0);
+        eventually("the table was replaced three times, and made anew twice", SOON, || async {
+            let times = applied().await?;
+            ensure!(times == replaced, "{times:?}");
+            Ok(())
+        })
+        .await?;
         nft("add table ip other")?;
         world.put([&web as _, &pods_slice("web", &servers[1..]) as _])?;
         tcp_reaches(at(PORT), &["b"]).await?;
         udp_reaches(at(PORT), &["b"]).await?;
         world.wait_applied().await?;
-        ensure!(applied().await? == before, "the table was replaced");
+        ensure!(applied().await? == replaced, "the table was replaced");
         Ok(())
     })?
 }
@@ -193,7 +199,7 @@ async fn beside_another_lbex() -> Result<()> {
         ensure!(nft("list table inet lbex")? == before);
         drop(refused);
         let second = lbex(&settings, r#"{"table": "lbex-2"}"#)?.arg("--stop-proxy-on-exit=true");
-        let mut second = World::serve(second, [&other as _, &slices[1] as _]).await?;
+        let second = World::serve(second, [&other as _, &slices[1] as _]).await?;
         for port in [PORT, PORT + 1] {
             tcp_reaches(at(port), &["a"]).await?;
         }

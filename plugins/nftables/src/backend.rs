@@ -215,6 +215,5 @@ fn owner(state_dir: &str) -> String {
     if words.len() < 120 && !words.contains(char::is_control) {
         return words;
     }
-    let hash = Sha256::digest(state_dir);
-    format!("LBEX {}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("LBEX {:x}", Sha256::digest(state_dir))
 }

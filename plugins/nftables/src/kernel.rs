@@ -58,6 +58,7 @@ fn netlink(call: &Call) -> Result<Netlink, Error> {
     Netlink::open(ANSWER.min(call.remaining())).map_err(failed)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failed(error: io::Error) -> Error {
     let hint = if error.raw_os_error() == Some(nix::errno::Errno::EPERM as i32) {
         ": LBEX needs root or the capability CAP_NET_ADMIN"

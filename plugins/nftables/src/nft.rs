@@ -29,7 +29,7 @@ impl Nft {
         let mut nft = Self { path, version: String::new() };
         let call = Call::with_timeout(Duration::from_secs(5));
         let (done, said) = nft.run(&["--version"], "", &call)?;
-        nft.version = said.lines().next().unwrap_or_default().trim().to_owned();
+        said.lines().next().unwrap_or_default().trim().clone_into(&mut nft.version);
         if !done || !nft.version.starts_with("nftables v") {
             return Err(Error::invalid(format_args!("{} --version does not say that it is nft", nft.path.display())));
         }

@@ -15,7 +15,7 @@ pub(crate) fn take_out_held(ruleset: &mut Ruleset, there: impl Fn(&Key) -> bool)
     let refused: Vec<(Key, String, Refusal)> = tried
         .filter_map(|(key, part)| {
             let address = addresses(key, part).find(|address| holders.is_taken(key.protocol, *address))?;
-            Some((*key, part.service.clone(), refusal(key, address, holders.of(key.protocol, address))))
+            Some((*key, part.service.clone(), refusal(*key, address, holders.of(key.protocol, address))))
         })
         .collect();
     for (key, ..) in &refused {
@@ -37,7 +37,7 @@ fn addresses(key: &Key, part: &Part) -> impl Iterator<Item = SocketAddr> {
     addresses.into_iter().map(move |address| SocketAddr::new(address, port))
 }
 
-fn refusal(key: &Key, address: SocketAddr, holder: Option<Holder>) -> Refusal {
+fn refusal(key: Key, address: SocketAddr, holder: Option<Holder>) -> Refusal {
     let by = match holder {
         Some(Holder { pid, name }) => format!("{name} (process {pid})"),
         None => "another process".to_owned(),

@@ -272,7 +272,7 @@ impl Table {
             }
             json!({"add": self.object("rule", rule)})
         };
-        chain(key, part).into_iter().map(rule).collect()
+        chain(*key, part).into_iter().map(rule).collect()
     }
 
     /// The commands that add or delete (`verb`) elements, one for each map or set.
@@ -303,7 +303,7 @@ fn comment(service: &str) -> Option<&str> {
 }
 
 /// The rules of a listener's chain: who is left out, and where the others go.
-fn chain(key: &Key, part: &Part) -> Vec<Vec<Value>> {
+fn chain(key: Key, part: &Part) -> Vec<Vec<Value>> {
     let family = key.family.protocol();
     let mut rules = Vec::new();
     if let Allow::Some(nets) = &part.allow {

@@ -30,7 +30,7 @@ impl Saved {
     /// The file in the plugin's folder.
     pub fn new(dir: &Path, table: &Table) -> Self {
         let text = format!("{FORMAT} {}", crate::change::document(&table.create()));
-        let made = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let made = format!("{:x}", Sha256::digest(text));
         Self { path: dir.join(format!("{}.json", table.name)), made }
     }
 

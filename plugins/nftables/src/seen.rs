@@ -11,8 +11,8 @@ use crate::render::{OWNER, sets};
 const TABLES: u16 = 10 << 8;
 const GET_CHAIN: u16 = TABLES | 4;
 const GET_RULE: u16 = TABLES | 7;
-const GET_ELEMENTS: u16 = TABLES | 13;
-const GET_GENERATION: u16 = TABLES | 16;
+const GET_ELEMENTS: u16 = TABLES | 0xd;
+const GET_GENERATION: u16 = TABLES | 0x10;
 /// The family `inet`.
 const INET: u8 = 1;
 
@@ -107,8 +107,7 @@ fn hash(what: &str, bytes: &[u8]) -> [u8; 32] {
 /// Of all of them, in whatever order they came: a hash table tells its elements in no order of its own.
 fn sum(mut hashes: Vec<[u8; 32]>) -> String {
     hashes.sort_unstable();
-    let sum = Sha256::digest(hashes.concat());
-    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(hashes.concat()))
 }
 
 /// A rule's comment: type, length and text, ended by a zero.

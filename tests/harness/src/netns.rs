@@ -192,7 +192,8 @@ impl Network {
 
 /// `unshare` needs a moment until the process is in a namespace of its own.
 fn wait_until_apart(process: &Process) -> Result<()> {
-    let own = std::fs::read_link("/proc/self/ns/net").context("failed to read /proc/self/ns/net")?;
+    // The thread's, which may be inside another namespace than the process.
+    let own = std::fs::read_link("/proc/thread-self/ns/net").context("failed to read /proc/thread-self/ns/net")?;
     let path = PathBuf::from(format!("/proc/{}/ns/net", process.pid()));
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(10) {
