@@ -68,7 +68,7 @@ impl World {
     fn change(&mut self) -> Result<()> {
         self.changes += 1;
         let file = self.changes % self.services.len().div_ceil(IN_A_FILE);
-        let moves = self.changes % 5 == 0;
+        let moves = self.changes.is_multiple_of(5);
         for service in self.services.iter_mut().skip(file * IN_A_FILE).take(IN_A_FILE) {
             service.server = service.server.wrapping_add(1);
             service.moved ^= moves;
@@ -136,7 +136,7 @@ impl Service {
     }
 
     fn address(self, number: usize) -> String {
-        let ([high, low], [a, b]) = ((number as u16).to_be_bytes(), self.server.to_be_bytes());
+        let ([.., high, low], [a, b]) = (number.to_be_bytes(), self.server.to_be_bytes());
         format!("10.{}.{}.{}", 2 * high + a, low, b.max(1))
     }
 }
