@@ -60,7 +60,7 @@ fn everything() -> Ruleset {
 
 /// One command a line.
 fn lines(commands: &[Value]) -> String {
-    commands.iter().map(|command| format!("{command}\n")).collect()
+    commands.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
