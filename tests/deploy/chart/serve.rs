@@ -119,7 +119,15 @@ async fn serves(release: &str, arguments: &[&str]) -> Result<()> {
     lbex.wait_healthy().await?;
     let answer = eventually("the Service answers", SOON, || tcp_ask(([127, 0, 0, 1], port).into())).await?;
     assert_eq!(answer, release);
-    ensure!(lbex.get("/readyz").await?.status == 200 && lbex.get("/livez").await?.status == 200, "the probes fail");
+    // NGINX answers before it is confirmed that all of it does, which is what LBEX waits for.
+    eventually("the probes are good", SOON, || async {
+        for probe in ["/readyz", "/livez"] {
+            let answer = lbex.get(probe).await?;
+            ensure!(answer.status == 200, "{probe}: {} {:?}", answer.status, answer.body);
+        }
+        Ok(())
+    })
+    .await?;
     ensure!(!lbex.log().contains("needs the verb"), "{}", lbex.log());
     // No more than that.
     for (verb, what) in [
