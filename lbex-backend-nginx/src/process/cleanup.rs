@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::proc::{self, Role};
-use super::{Nginx, ProcessError, ProcessId};
+use super::{Nginx, ProcessError, ProcessId, procfs};
 use crate::prefix::Layout;
 
 /// How long orphan workers may take to let go of their ports after each signal.
@@ -42,6 +42,12 @@ impl Nginx {
     /// Workers without a master are told to finish (`QUIT`): they let go of the ports at once and keep the
     /// connections that they have. Those that do not are ended (`TERM`, then `KILL`).
     pub async fn clean_up(&self) -> Result<Cleaned, ProcessError> {
+        // Whoever sees nothing does nothing.
+        proc::blocking(procfs::look).await.map_err(|source| ProcessError::Io {
+            verb: "look at the processes in",
+            path: "/proc".into(),
+            source,
+        })?;
         if let Some(master) = self.status().await {
             return Err(ProcessError::AlreadyRuns { pid: master.id.pid });
         }

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
@@ -60,9 +61,30 @@ fn own() -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
 }
 
+/// How long a file is waited for that cannot be opened because there are too many. What is not seen would count as not there: an
+/// NGINX that runs was told to end, and started anew.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is tried meanwhile.
+const AGAIN: Duration = Duration::from_millis(10);
+
 fn open(path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let root = PROC.as_ref().map_err(io::Error::other)?;
-    Ok(openat(root, path, flags | OFlags::CLOEXEC, Mode::empty())?)
+    patiently(|| openat(root, path, flags | OFlags::CLOEXEC, Mode::empty()))
+}
+
+fn patiently<T>(open: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) if Instant::now() < deadline => std::thread::sleep(AGAIN),
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Fails where processes cannot be looked at now.
+pub(crate) fn look() -> io::Result<()> {
+    entries(".").and_then(|_| read("self/stat")).map(drop)
 }
 
 /// The contents of a file.
@@ -108,7 +130,7 @@ pub(crate) fn links(path: &str) -> io::Result<impl Iterator<Item = PathBuf> + us
 fn entries(path: &str) -> io::Result<(OwnedFd, Vec<std::ffi::CString>)> {
     let folder = open(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut names = Vec::new();
-    for entry in Dir::read_from(&folder)? {
+    for entry in patiently(|| Dir::read_from(&folder))? {
         let name = entry?.file_name().to_owned();
         if !name.as_bytes().starts_with(b".") {
             names.push(name);

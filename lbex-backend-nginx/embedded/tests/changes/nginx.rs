@@ -1,6 +1,7 @@
 //! The embedded NGINX in a folder of its own.
 
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -13,6 +14,20 @@ use nix::unistd::Pid;
 
 use crate::dns::PATIENCE;
 
+/// Runs a program that was written just now. A process that another test starts at that time has the file open for writing until it
+/// runs its own program, and the kernel refuses to run it ('text file busy').
+fn once_written<T>(run: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match run() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
 pub(crate) struct Nginx {
     folder: tempfile::TempDir,
     master: Child,
@@ -22,13 +37,14 @@ impl Nginx {
     /// Starts it; `stream` is what stands inside the block `stream`.
     pub(crate) fn start(stream: &str) -> Self {
         let folder = prepared(stream);
-        let master = command(&folder).stdin(Stdio::null()).spawn().expect("NGINX starts");
+        let master = once_written(|| command(&folder).stdin(Stdio::null()).spawn()).expect("NGINX starts");
         Self { folder, master }
     }
 
     /// What `nginx -t` says to a configuration.
     pub(crate) fn test(stream: &str) -> Output {
-        command(&prepared(stream)).arg("-t").output().expect("NGINX runs")
+        let folder = prepared(stream);
+        once_written(|| command(&folder).arg("-t").output()).expect("NGINX runs")
     }
 
     /// Gives it another configuration.
