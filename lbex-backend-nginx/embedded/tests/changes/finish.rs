@@ -116,6 +116,18 @@ fn answers_of_two_reloads_ago_reach_their_clients() {
     assert_eq!((hear(&first), hear(&second)), ("to the first".to_owned(), "to the second".to_owned()));
 }
 
+/// They would until `proxy_timeout`, which is 10 minutes.
+#[test]
+fn sessions_do_not_hold_a_worker_that_finishes_for_long() {
+    let scene = Scene::new();
+    let (client, from) = scene.ask("before");
+    scene.answer(from, "one");
+    assert_eq!(hear(&client), "one");
+    scene.reload(&scene.configuration());
+    scene.nginx.await_info("exited with code 0", 2);
+    assert_eq!(scene.nginx.errors("alert"), Vec::<String>::new());
+}
+
 #[test]
 fn the_port_of_a_listener_that_goes_is_free() {
     let scene = Scene::new();
