@@ -23,7 +23,7 @@ fn flags(flags: &[(&str, &str)]) -> RawSettings {
 fn settings_of(given: &[(&str, &str)], variables: &[(&str, &str)], host: Host) -> Result<Settings, SettingErrors> {
     let environment = variables.iter().copied().collect();
     let (raw, warnings) = layers(flags(given), &environment)?;
-    lower(&raw, &environment, host, warnings)
+    lower(&raw, &environment, host, &Backends::built_in(), warnings)
 }
 
 fn lowered(given: &[(&str, &str)]) -> Settings {
@@ -522,7 +522,8 @@ fn validate_looks_at_no_access_to_a_cluster() {
     let environment =
         [("LBEX_KUBECONFIG", "/k"), ("LBEX_MANIFESTS", "/m"), ("LBEX_SERVICE_POOL", "edge")].into_iter().collect();
     let (raw, warnings) = layers(flags(&[("namespace", "a")]), &environment).unwrap();
-    let settings = lower_for_validate(vec!["/f".into()], &raw, &environment, HOST, warnings).unwrap();
+    let settings =
+        lower_for_validate(vec!["/f".into()], &raw, &environment, HOST, &Backends::built_in(), warnings).unwrap();
     assert_eq!(settings.files, [PathBuf::from("/f")]);
     assert_eq!(settings.namespaces, ["a"]);
     assert_eq!(settings.selection.pool.unwrap().as_str(), "edge");
