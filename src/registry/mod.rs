@@ -26,6 +26,11 @@ use crate::cli::Failure;
 use crate::settings::{BackendSettings, LinkedSettings, NginxSettings, Settings};
 use crate::supervisor::KeptSockets;
 
+#[cfg(feature = "plugins")]
+const PLUGIN_ABI: Option<(u16, u16)> = Some(crate::plugin::ABI);
+#[cfg(not(feature = "plugins"))]
+const PLUGIN_ABI: Option<(u16, u16)> = None;
+
 /// The backends that a binary has. The first is what `--backend` is by default.
 #[derive(Debug, Clone)]
 pub struct Backends {
@@ -95,11 +100,7 @@ impl Backends {
 
     /// The version of the plugin ABI, major and minor; `None`: this binary loads no plugins.
     pub(crate) fn plugin_abi(&self) -> Option<(u16, u16)> {
-        #[cfg(feature = "plugins")]
-        if self.plugins {
-            return Some(crate::plugin::ABI);
-        }
-        None
+        PLUGIN_ABI.filter(|_| self.plugins)
     }
 
     /// What `--backend` may be, in words.
@@ -160,8 +161,11 @@ pub(crate) struct Writer {
     /// What to plan for.
     pub(crate) capabilities: Capabilities,
     /// A desired state as files by their names.
-    pub(crate) write: Box<dyn FnOnce(&DesiredState) -> Result<Files, Failure> + Send>,
+    pub(crate) write: Write,
 }
+
+/// Writes a desired state, once.
+pub(crate) type Write = Box<dyn FnOnce(&DesiredState) -> Result<Files, Failure> + Send>;
 
 /// Files by their names.
 pub(crate) type Files = BTreeMap<String, String>;
