@@ -13,6 +13,7 @@ mod put;
 mod reason;
 mod refuse;
 mod remembered;
+mod running;
 mod state;
 mod trial;
 mod warm;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use lbex_test_harness::wait::{SOON, eventually};
 use lbex_test_harness::{Scratch, programs};
 
 /// Room for NGINX's binary and the configuration of a few hundred Services.
@@ -61,10 +62,18 @@ impl Disk {
 
     /// Makes it read-only: each path leads to a view of it that takes nothing. (The kernel refuses that to a file system with files
     /// that are being written, as NGINX's log is; what an error of the disk does, it cannot be asked to do.)
-    pub(crate) fn set_read_only(&self) -> Result<()> {
+    pub(crate) async fn set_read_only(&self) -> Result<()> {
         let root = self.root().display().to_string();
-        mount(&["--bind", &root, &root])?;
-        mount(&["-o", "remount,bind,ro", &root])
+        eventually("the disk is read-only", SOON, || async {
+            mount(&["--bind", &root, &root])?;
+            let made = mount(&["-o", "remount,bind,ro", &root]);
+            if made.is_err() {
+                // Somebody opened a file of the view to write to it between the two.
+                self.set_writable()?;
+            }
+            made
+        })
+        .await
     }
 
     /// Ends that, also for those who have a file of the view open.

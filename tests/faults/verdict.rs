@@ -16,6 +16,9 @@ use crate::world::{Kind, World};
 /// Enough that something is always on its way, little enough for several worlds on two processors.
 const RATE: Rate = Rate { connections: 80, held: 1 };
 
+/// How many lines of each log are told where a schedule fails.
+const LINES: usize = 120;
+
 /// Runs a schedule. `told`: what else is to be true in the end.
 pub(crate) async fn run(
     name: &str,
@@ -75,10 +78,18 @@ async fn keep(name: &str, schedule: &Schedule, world: &World) -> String {
     let nginx = std::fs::read_to_string(world.disk.prefix().join("logs/error.log")).unwrap_or_default();
     let written = std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::write(folder.join("schedule"), schedule.to_string()))
-        .and_then(|()| std::fs::write(folder.join("lbex.log"), log))
-        .and_then(|()| std::fs::write(folder.join("nginx.log"), nginx));
-    match written {
-        Ok(()) => format!("logs: {}\n", folder.display()),
-        Err(error) => format!("the logs are lost: {error}\n"),
-    }
+        .and_then(|()| std::fs::write(folder.join("lbex.log"), &log))
+        .and_then(|()| std::fs::write(folder.join("nginx.log"), &nginx));
+    let kept = match written {
+        Ok(()) => format!("logs: {}", folder.display()),
+        Err(error) => format!("the logs are lost: {error}"),
+    };
+    // Where this runs the folder may be out of reach afterwards.
+    format!("{kept}\nLBEX's log ends with:\n{}\nNGINX's log ends with:\n{}\n", end(&log), end(&nginx))
+}
+
+/// The last lines of a log.
+fn end(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

@@ -1,6 +1,5 @@
 //! Puts a configuration that was checked in front of NGINX, and keeps what was confirmed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,45 +11,15 @@ use super::choose::{Choice, in_the_way_of_themselves};
 use super::patience;
 use super::reason::reason;
 use super::refuse::retry;
+use super::running::{Running, parts};
 use super::state::State;
 use super::warm::Warm;
 use crate::check::{Complaint, complaints};
 use crate::confirm::Confirmed;
 use crate::files::Stored;
 use crate::limits::{Host, Shortage, limits, wanted_files};
-use crate::process::{
-    FileLimit, Master, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of,
-};
-use crate::render::{Claim, MainFile, Part, zone_size};
-
-/// The NGINX that runs.
-#[derive(Debug)]
-pub(super) struct Running {
-    master: Master,
-    /// What it answers with.
-    generation: Option<String>,
-    /// What it serves, as far as is known.
-    pub(super) parts: BTreeMap<ServiceKey, Arc<Part>>,
-    /// What it listens on, as far as is known.
-    pub(super) claims: BTreeSet<Claim>,
-    /// Its processes.
-    pub(super) pids: BTreeSet<i32>,
-    /// It runs another binary than LBEX would start.
-    other_binary: bool,
-    /// Somebody removed the socket on which it is asked.
-    cut_off: bool,
-}
-
-impl Running {
-    pub(super) fn serves(&self, main: &MainFile) -> bool {
-        self.generation.as_deref() == Some(&main.generation)
-    }
-
-    /// Whether taking over a configuration means new processes that know nothing of these.
-    pub(super) fn begins_anew(&self) -> bool {
-        self.other_binary
-    }
-}
+use crate::process::{FileLimit, ProcessError, ProcessId, StartOptions, proc, raise_file_limit, raise_file_limit_of};
+use crate::render::{MainFile, zone_size};
 
 /// What became of a configuration.
 pub(super) enum Outcome {
@@ -89,25 +58,6 @@ impl NginxBackend {
         let files = self.files.clone();
         let read = move || Ok([files.stored_last_good()?, files.stored_main()?].into_iter().flatten().collect());
         proc::blocking(read).await.map_err(|error: crate::files::FileError| retry(error))
-    }
-
-    async fn running(&self, state: &State, master: Master, stored: &[Stored]) -> Running {
-        let generation = self.nginx.serving_generation().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "NGINX runs and does not answer");
-            None
-        });
-        let cut_off = generation.is_none() && !self.nginx.has_socket();
-        let parts = match &generation {
-            Some(generation) if state.confirmed.as_ref() == Some(generation) => state.good.clone(),
-            Some(generation) => {
-                stored.iter().find(|stored| stored.generation == *generation).map(parts).unwrap_or_default()
-            }
-            None => BTreeMap::new(),
-        };
-        let claims = claims(parts.values().map(Arc::as_ref));
-        let pids = master.all_workers().map(|worker| worker.id.pid).chain([master.id.pid]).collect();
-        let other_binary = master.runs(&self.binary) == Some(false);
-        Running { master, generation, parts, claims, pids, other_binary, cut_off }
     }
 
     /// What the host allows, after the limits of this process and of the running NGINX were raised to what is wanted.
@@ -382,14 +332,6 @@ fn say_shortage(state: &mut State, choice: &Choice, host: &Host) {
         tracing::warn!("{shortage}");
     }
     state.shortage = shortage;
-}
-
-fn parts(stored: &Stored) -> BTreeMap<ServiceKey, Arc<Part>> {
-    stored.parts.iter().map(|(key, part)| (key.clone(), Arc::new(part.clone()))).collect()
-}
-
-fn claims<'a>(parts: impl IntoIterator<Item = &'a Part>) -> BTreeSet<Claim> {
-    parts.into_iter().flat_map(|part| part.claims.iter().copied()).collect()
 }
 
 /// Raises the limit of a master that was started when there was less to serve, or by an LBEX that might do less. The workers of the

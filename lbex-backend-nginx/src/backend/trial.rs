@@ -10,12 +10,12 @@ use lbex_core::names::ServiceKey;
 use super::NginxBackend;
 use super::choose::{Blocked, Choice, Why};
 use super::patience;
-use super::put::Running;
 use super::refuse::{self, retry};
+use super::running::Running;
 use super::state::State;
 use crate::check::{CheckError, Complaint, Judge, isolate};
 use crate::limits::Host;
-use crate::probe::{Probe, probe_all};
+use crate::probe::probe_all;
 use crate::process::proc;
 use crate::render::{Claim, MainFile, Part};
 
@@ -55,9 +55,8 @@ impl NginxBackend {
         let pids = running.map(|running| running.pids.clone()).unwrap_or_default();
         let mut refused = false;
         for ((part, claim), probe) in parts.into_iter().zip(claims).zip(probe_all(sockets, pids).await) {
-            let ours = matches!(&probe, Probe::InUse { holder: Some(holder) }
-                if running.is_some_and(|running| running.pids.contains(&holder.pid)));
-            match refuse::cannot_listen(claim, &probe).filter(|_| !ours) {
+            let hindered = running.is_none_or(|running| running.is_hindered(&probe));
+            match refuse::cannot_listen(claim, &probe).filter(|_| hindered) {
                 None => {
                     trial.free.insert(claim);
                 }

@@ -20,6 +20,7 @@ mod lock;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use error::PrefixError;
 pub use lock::Holder;
@@ -80,9 +81,11 @@ impl Layout {
         self.root.join("run/generation.sock")
     }
 
-    /// `run/generation-2.sock`, in place of that for a moment when somebody removed it.
+    /// `run/spare-XXXX.sock`, in place of that for a moment when somebody removed it. Another one with each call: NGINX may still
+    /// listen on the last one, which somebody removed too, and it never makes anew what it listens on. No longer than the other.
     pub fn spare_socket(&self) -> PathBuf {
-        self.root.join("run/generation-2.sock")
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.root.join(format!("run/spare-{:04x}.sock", (now.as_micros() & 0xffff)))
     }
 
     /// `run/api.sock`, the API of NGINX Plus.

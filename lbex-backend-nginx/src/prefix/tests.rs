@@ -57,6 +57,15 @@ fn a_prefix_too_long_for_its_sockets_is_refused_with_the_numbers() {
 }
 
 #[test]
+fn no_spare_socket_is_as_the_last_one_or_too_long() {
+    let layout = Layout::new(Path::new("/p"));
+    let first = layout.spare_socket();
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    assert_ne!(first, layout.spare_socket());
+    assert!(first.as_os_str().len() <= layout.generation_socket().as_os_str().len(), "{first:?}");
+}
+
+#[test]
 fn loose_permissions_of_our_own_are_tightened() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("loosened");

@@ -33,6 +33,7 @@ impl Nginx {
         }
         let previous = std::fs::read_link(self.layout.launcher()).ok();
         self.point_launcher_to(&binary.path)?;
+        self.restore_pid_file(old.id)?;
         let since = self.log.position();
         send(old.id, Signal::SIGUSR2)?;
         let successor = match self.await_successor(&old, binary, generation, since, deadline).await {
@@ -103,9 +104,10 @@ impl Nginx {
         outcome
     }
 
-    /// Whether the old master has seen its successor die: it has its pid file back, and something was said.
+    /// Whether the old master has seen its successor die: it has its pid file back, and something was said. Or somebody removed that
+    /// file, without which there is no successor.
     fn gave_up(&self, old: &Master, since: LogPosition) -> bool {
-        proc::read_pid_file(&self.layout.pid_file()) == Some(old.id.pid)
+        proc::read_pid_file(&self.layout.pid_file()).is_none_or(|pid| pid == old.id.pid)
             && !self.layout.old_pid_file().exists()
             && !self.said(since).is_empty()
     }

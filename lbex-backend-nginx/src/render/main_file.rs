@@ -147,13 +147,13 @@ mod tests {
 
     #[test]
     fn on_another_socket_everything_else_is_the_same() {
-        let (here, there) = (Path::new("/p/run/generation.sock"), Path::new("/p/run/generation-2.sock"));
+        let (here, there) = (Path::new("/p/run/generation.sock"), Path::new("/p/run/spare.sock"));
         let main =
             MainFile::named("listen unix:/p/run/generation.sock;\nreturn \"GENERATION\";\ninclude ../services/a;\n");
         let other = main.on_socket(here, there);
         assert_ne!(other.generation, main.generation);
         assert_eq!(MainFile::generation_in(&other.text), Some(other.generation.as_str()));
-        assert!(other.text.starts_with("listen unix:/p/run/generation-2.sock;\n"), "{}", other.text);
+        assert!(other.text.starts_with("listen unix:/p/run/spare.sock;\n"), "{}", other.text);
         assert_eq!(other.on_socket(there, here), main);
     }
 }

@@ -272,6 +272,9 @@ impl Follower {
         while let Some(part) = self.next_part(&mut answer).await? {
             buffer.extend_from_slice(&part);
             self.lines(&mut buffer).await?;
+            if !part.is_empty() {
+                self.works();
+            }
         }
         if self.backoff.failures() > 0 || begun.elapsed() < self.timing.settled.min(Duration::from_millis(500)) {
             return Err(
@@ -281,21 +284,17 @@ impl Follower {
         self.report(Report::Working).await
     }
 
-    /// The next part of a watch. Reports that the watch works when something comes, or when it has gone on for a while.
+    /// The next part of a watch. Reports that the watch works when it has gone on for a while.
     async fn next_part(&mut self, answer: &mut Answer) -> Result<Option<bytes::Bytes>, Stop> {
-        let part = tokio::select! {
-            part = answer.part() => part?,
-            () = self.reports.messages.closed() => return Err(Stop::Deaf),
+        tokio::select! {
+            part = answer.part() => Ok(part?),
+            () = self.reports.messages.closed() => Err(Stop::Deaf),
             () = tokio::time::sleep(self.timing.settled), if self.backoff.failures() > 0 => {
                 self.works();
                 self.report(Report::Working).await?;
-                return Ok(Some(bytes::Bytes::new()));
+                Ok(Some(bytes::Bytes::new()))
             }
-        };
-        if part.is_some() {
-            self.works();
         }
-        Ok(part)
     }
 
     fn works(&mut self) {
@@ -338,6 +337,8 @@ impl Follower {
         match frame.what {
             What::Error => {
                 let status: Status = serde_json::from_str(json).map_err(|e| not_this("a Status", &e))?;
+                // It is about this version, whatever its code is: an API server that cannot go on from there says so again and again.
+                self.version = None;
                 return Err(status.failure());
             }
             What::Other => return Ok(()),

@@ -30,7 +30,7 @@ pub(super) struct ReadOnly;
 #[async_trait]
 impl Fault for ReadOnly {
     async fn inject(&mut self, world: &World) -> Result<()> {
-        world.disk.set_read_only()
+        world.disk.set_read_only().await
     }
 
     async fn heal(&mut self, world: &World) -> Result<()> {

@@ -83,6 +83,26 @@ async fn an_expired_version_leads_to_a_new_list_without_a_trouble() {
     }
 }
 
+/// As an API server without a watch cache does whose etcd was compacted while LBEX was away: each watch begins, and ends with the
+/// same error.
+#[tokio::test]
+async fn a_version_that_cannot_be_gone_on_from_leads_to_a_list_whatever_the_error_is() {
+    let api = Api::start().await;
+    let status = json!({"kind": "Status", "status": "Failure", "code": 500, "message": "etcd event without PrevKv"});
+    let failing = Reply::watch(&[event("ERROR", &status)], End::Close);
+    api.on("list services", Reply::page(&[service("default", "a", 5)], 10, ""));
+    api.on("list services", Reply::page(&[service("default", "b", 20)], 30, ""));
+    api.on("list services", Reply::page(&[service("default", "c", 40)], 50, ""));
+    for _ in 0..2 {
+        api.on("watch services", failing.clone());
+    }
+    let mut seen = Running::on(&api).await.synced().await;
+    seen.until("the lists after the watches", |seen| seen.services() == ["default/c"] || seen.lists == 3).await;
+    let watches = api.watches("services");
+    let versions: Vec<_> = watches.iter().filter_map(|watch| watch.parameter("resourceVersion")).take(2).collect();
+    assert_eq!(versions, ["10", "30"], "none is asked for twice");
+}
+
 #[tokio::test]
 async fn a_list_that_fails_between_pages_deletes_nothing() {
     let api = Api::start().await;
