@@ -121,12 +121,28 @@ bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs on
 bench-push: test-tools ## Measure API write to traffic, pushed and reloaded, with up to 5,000 Services (10 minutes)
 	$(MAKE) bench BENCH=push
 
+.PHONY: sizes
+sizes: ## Build LBEX with several sets of features and tell how large it is; PROFILE=release
+	benches/sizes $(or $(PROFILE),release)
+
+# Sets of Cargo features that LBEX is checked with, beside all of them, which `make lint` has. `none`: no feature at all.
+FEATURES ?= none backend-nginx backend-nginx-plus embedded-nginx plugins backend-nginx,plugins
+
+.PHONY: features
+features: ## Check LBEX with each Cargo feature alone, with none and with some; try a binary with a backend of its own and no feature
+	for features in $(FEATURES:none=''); do \
+	    echo "features: $${features:-none}"; \
+	    $(CARGO) clippy --package lbex --all-targets --no-default-features --features "$$features" -- -D warnings; \
+	done
+	$(CARGO) test --package lbex-custom-binary
+
 .PHONY: lint
 lint: $(CARGO_DENY) ## Check formatting, lints, dependencies and documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) check bans licenses sources
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace
+	$(MAKE) features
 
 # Unoptimized: built in a third of the time, and it runs for a second.
 $(CARGO_DENY):

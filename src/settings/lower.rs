@@ -30,15 +30,17 @@ use super::{
     ValidateSettings,
 };
 use crate::admin::AdminSettings;
+use crate::registry::Backends;
 
 /// Validates everything that the controller and `lbex render` are told. `warnings` are those found so far.
 pub fn lower(
     raw: &RawSettings,
     environment: &Environment,
     host: Host,
+    backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<Settings, SettingErrors> {
-    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let mut reader = Reader { raw, backends, errors: Vec::new(), warnings };
     let admin = reader.admin(host);
     let source = reader.source();
     let files = matches!(source, SourceSettings::Manifests(_));
@@ -77,9 +79,10 @@ pub fn lower_for_validate(
     raw: &RawSettings,
     environment: &Environment,
     host: Host,
+    backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<ValidateSettings, SettingErrors> {
-    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let mut reader = Reader { raw, backends, errors: Vec::new(), warnings };
     let admin = reader.admin(host);
     let settings = ValidateSettings {
         files,
@@ -100,10 +103,12 @@ pub fn lower_for_plugins(
     raw: &RawSettings,
     environment: &Environment,
     host: Host,
+    backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<PluginsSettings, SettingErrors> {
-    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let mut reader = Reader { raw, backends, errors: Vec::new(), warnings };
     let settings = PluginsSettings {
+        backends: backends.clone(),
         dirs: reader.plugin_dirs(),
         config: reader.maybe("backend-config", path),
         nginx: reader.nginx(environment, host),
@@ -117,6 +122,7 @@ pub fn lower_for_plugins(
 /// Reads values and gathers what is wrong with them, so that all of it is told at once.
 pub(super) struct Reader<'a> {
     raw: &'a RawSettings,
+    pub(super) backends: &'a Backends,
     pub(super) errors: Vec<SettingError>,
     warnings: Vec<String>,
 }
