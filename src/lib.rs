@@ -1,26 +1,7 @@
 //! LBEX: makes a Linux host with NGINX the external load balancer of a Kubernetes cluster.
 //!
 //! [`engine`] is the one loop to read first. A binary with a backend of its own implements [`registry::LinkedBackend`] and calls
-//! [`main`]:
-//!
-//! ```no_run
-//! # use std::sync::Arc;
-//! # use async_trait::async_trait;
-//! # use lbex::registry::{Given, LinkedBackend, OpenError};
-//! # use lbex_core::backend::{Capabilities, ProxyBackend};
-//! # struct MyProxy;
-//! # #[async_trait]
-//! # impl LinkedBackend for MyProxy {
-//! #     fn name(&self) -> &'static str { "myproxy" }
-//! #     fn capabilities(&self) -> Capabilities { Capabilities::default() }
-//! #     async fn open(&self, _: Given) -> Result<Arc<dyn ProxyBackend>, OpenError> { Err("there is none".into()) }
-//! # }
-//! use lbex::registry::Backends;
-//!
-//! fn main() -> std::process::ExitCode {
-//!     lbex::main(&Backends::built_in().with(MyProxy))
-//! }
-//! ```
+//! [`main`]: `docs/custom-binaries.md`.
 
 pub mod admin;
 pub mod cli;
@@ -53,3 +34,8 @@ pub fn main(backends: &Backends) -> ExitCode {
         }
     }
 }
+
+/// What `docs/custom-binaries.md` shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/custom-binaries.md")]
+struct Guide;

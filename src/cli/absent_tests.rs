@@ -1,6 +1,7 @@
 //! What a binary says that is without some of LBEX, whatever this build has.
 
 use super::*;
+use crate::registry::tests::Mine;
 
 fn failure(line: &str, backends: &Backends) -> String {
     let args = std::iter::once("lbex").chain(line.split_whitespace());
@@ -43,6 +44,8 @@ fn settings_and_commands_of_what_is_not_there_are_refused_and_defaults_are_not()
     for (line, flag) in lines.iter().zip(["--nginx:", "--nginx-plus-api:", "--plugin-dir:", "--backend-config:"]) {
         assert!(line.starts_with(flag) && line.contains("from the command line is of no use: this binary "), "{all}");
     }
+    let backends = failure("backends --plugin-dir /p", &none);
+    assert!(backends.starts_with("--plugin-dir: \"/p\" from the command line is of no use: "), "{backends}");
     for (command, missing) in
         [("proxy", "backend-nginx"), ("render --manifests /m", "backend-nginx"), ("plugin check /x", "plugins")]
     {
@@ -51,6 +54,17 @@ fn settings_and_commands_of_what_is_not_there_are_refused_and_defaults_are_not()
         assert!(text.starts_with(&format!("lbex {name} is of no use: this binary ")), "{text}");
         assert!(text.ends_with(&format!("the Cargo feature {missing} brings")), "{text}");
     }
+}
+
+#[test]
+fn one_setting_of_what_is_not_there_is_one_error() {
+    let mine = Backends::none().with(Mine("mine"));
+    let text = failure("--nginx-plus-api http://a --backend mine", &mine);
+    assert_eq!(
+        text,
+        "--nginx-plus-api: \"http://a\" from the command line is of no use: this binary is without the backend nginx-plus, which the \
+         Cargo feature backend-nginx-plus brings; leave it out"
+    );
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::*;
 
-struct Mine(&'static str);
+/// A backend that somebody links in, by this name.
+pub(crate) struct Mine(pub(crate) &'static str);
 
 #[async_trait]
 impl LinkedBackend for Mine {

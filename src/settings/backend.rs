@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::lower::Reader;
 use super::values::path;
-use super::{BackendSettings, LinkedSettings, RawValue, SETTINGS, SettingError};
+use super::{BackendSettings, LinkedSettings, RawValue, SettingError};
 #[cfg(feature = "plugins")]
 use super::{PluginLibrary, PluginSettings};
 #[cfg(feature = "plugins")]
@@ -17,7 +17,6 @@ const PLUGIN_DIRS: [&str; 2] = ["/usr/local/lib/lbex/plugins", "/usr/lib/lbex/pl
 impl Reader<'_> {
     /// `--backend`, with what is only its own.
     pub(super) fn backend(&mut self) -> BackendSettings {
-        self.absent();
         let backend = match self.given("backend").cloned() {
             Some(value) => self.named(&value),
             None => self.backends.first().cloned().ok_or((None, "")),
@@ -50,7 +49,9 @@ impl Reader<'_> {
             self.no_config();
             return BackendSettings::NginxPlus(self.plus());
         }
-        self.no_plus();
+        if self.backends.has(Part::NginxPlus) {
+            self.no_plus();
+        }
         match backend {
             #[cfg(feature = "plugins")]
             BackendSettings::Plugin(mut plugin) => {
@@ -78,15 +79,6 @@ impl Reader<'_> {
             && let Some(value) = self.given("backend-config").cloned()
         {
             self.refuse(super::lower::known("backend-config"), &value, "LBEX's own backends read none".to_owned());
-        }
-    }
-
-    /// Refuses what is for a part of LBEX that this binary is without. A default asks for nothing.
-    fn absent(&mut self) {
-        for setting in SETTINGS.iter().filter(|setting| !self.backends.has(setting.part)) {
-            if let Some(value) = self.given(setting.name).filter(|value| Some(value.text.as_str()) != setting.default) {
-                self.errors.push(SettingError::Absent { setting, value: value.clone() });
-            }
         }
     }
 

@@ -26,8 +26,8 @@ use super::values::{
 };
 use super::variables::Environment;
 use super::{
-    Affinity, EndpointsApi, NginxSettings, PluginsSettings, SelectionSettings, Settings, SourceSettings, StopProxy,
-    ValidateSettings,
+    Affinity, EndpointsApi, NginxSettings, PluginsSettings, SETTINGS, SelectionSettings, Settings, SourceSettings,
+    StopProxy, ValidateSettings,
 };
 use crate::admin::AdminSettings;
 use crate::registry::Backends;
@@ -40,7 +40,7 @@ pub fn lower(
     backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<Settings, SettingErrors> {
-    let mut reader = Reader { raw, backends, errors: Vec::new(), warnings };
+    let mut reader = Reader::new(raw, backends, warnings);
     let admin = reader.admin(host);
     let source = reader.source();
     let files = matches!(source, SourceSettings::Manifests(_));
@@ -82,7 +82,7 @@ pub fn lower_for_validate(
     backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<ValidateSettings, SettingErrors> {
-    let mut reader = Reader { raw, backends, errors: Vec::new(), warnings };
+    let mut reader = Reader::new(raw, backends, warnings);
     let admin = reader.admin(host);
     let settings = ValidateSettings {
         files,
@@ -106,7 +106,7 @@ pub fn lower_for_plugins(
     backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<PluginsSettings, SettingErrors> {
-    let mut reader = Reader { raw, backends, errors: Vec::new(), warnings };
+    let mut reader = Reader::new(raw, backends, warnings);
     let settings = PluginsSettings {
         backends: backends.clone(),
         dirs: reader.plugin_dirs(),
@@ -131,7 +131,17 @@ pub(super) fn known(name: &str) -> &'static Setting {
     find(name).unwrap_or_else(|| panic!("the table of settings has {name}"))
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Begins with what is wrong whatever the values are: settings of a part of LBEX that the binary is without. A default asks for
+    /// nothing.
+    fn new(raw: &'a RawSettings, backends: &'a Backends, warnings: Vec<String>) -> Self {
+        let absent = SETTINGS.iter().filter(|setting| !backends.has(setting.part));
+        let given = absent.filter_map(|setting| Some((setting, raw.last(setting)?)));
+        let given = given.filter(|(setting, value)| Some(value.text.as_str()) != setting.default);
+        let errors = given.map(|(setting, value)| SettingError::Absent { setting, value: value.clone() }).collect();
+        Self { raw, backends, errors, warnings }
+    }
+
     fn finish(self) -> Result<Vec<String>, SettingErrors> {
         if self.errors.is_empty() { Ok(self.warnings) } else { Err(SettingErrors(self.errors)) }
     }
