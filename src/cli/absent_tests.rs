@@ -79,7 +79,9 @@ fn what_is_not_there_is_shown_nowhere() {
     };
     for line in ["--help", "validate --help", "man", "completions bash", "completions zsh", "completions fish"] {
         let text = shown(line);
-        for absent in ["nginx-plus", "--start-nginx", "plugin-dir", "plugin check", "lbex render", "with NGINX"] {
+        for absent in
+            ["nginx-plus", "--start-nginx", "plugin-dir", "plugin check", "lbex render", "with NGINX", "end-proxy"]
+        {
             assert!(!text.contains(absent), "lbex {line} speaks of {absent}:\n{text}");
         }
     }

@@ -86,25 +86,50 @@ pub(super) fn part_of(command: &str) -> Part {
     }
 }
 
+/// Which command line.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    /// What the binary has.
+    backends: &'a Backends,
+    /// With what is hidden: what is of no use with the backends, and what only LBEX itself asks for.
+    hidden: bool,
+}
+
+impl Of<'_> {
+    fn flags(self, applies: impl Fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
+        let shown = move |setting: &&Setting| self.hidden || self.backends.has(setting.part);
+        SETTINGS.iter().filter(move |setting| applies(setting)).filter(shown).map(move |s| flag(s, self.backends))
+    }
+}
+
 /// The command line of a binary that has `backends`. What is of no use with them is known and not shown, so that the error for it can
 /// say what is missing.
 pub(super) fn command(backends: &Backends) -> Command {
-    let commands = [proxy(backends), render(backends), validate(backends), self::backends(backends), plugin(backends)];
+    lbex(Of { backends, hidden: true })
+}
+
+/// The same without what is not shown: completions of some shells would show that too.
+pub(super) fn shown(backends: &Backends) -> Command {
+    lbex(Of { backends, hidden: false })
+}
+
+fn lbex(of: Of<'_>) -> Command {
+    let commands = [proxy(of), end_proxy(of), render(of), validate(of), backends(of), plugin(of)];
     let commands = commands.into_iter().chain([completions(), man(), explain()]);
+    let commands = commands.map(|command| {
+        let there = of.backends.has(part_of(command.get_name())) && command.get_name() != END_PROXY;
+        command.hide(!there)
+    });
     Command::new("lbex")
-        .about(words(ABOUT, backends))
-        .after_help(words(EXAMPLES, backends))
+        .about(words(ABOUT, of.backends))
+        .after_help(words(EXAMPLES, of.backends))
         .override_usage("lbex [FLAGS]\n       lbex <COMMAND> [FLAGS]")
         .disable_version_flag(true)
         .args_conflicts_with_subcommands(true)
         .next_line_help(true)
         .term_width(100)
-        .args(SETTINGS.iter().map(|setting| flag(setting, backends)))
-        .subcommands(commands.map(|command| {
-            let there = backends.has(part_of(command.get_name()));
-            command.hide(!there)
-        }))
-        .subcommand(end_proxy(backends))
+        .args(of.flags(|_| true))
+        .subcommands(commands.filter(|command| of.hidden || !command.is_hide_set()))
 }
 
 /// Fills in what speaks of NGINX.
@@ -113,63 +138,62 @@ fn words(text: &str, backends: &Backends) -> String {
     text.replace("{proxy}", proxy).replace("{render}", render)
 }
 
-fn proxy(backends: &Backends) -> Command {
+fn proxy(of: Of<'_>) -> Command {
     Command::new("proxy")
         .about("Start NGINX whenever the LBEX with --start-nginx=service and this --nginx-prefix asks for it; drain it at the end")
         .after_help(PROXY_AFTER)
         .next_line_help(true)
-        .args(SETTINGS.iter().filter(|s| s.name != "version").map(|setting| flag(setting, backends)))
+        .args(of.flags(|s| s.name != "version"))
 }
 
-fn end_proxy(backends: &Backends) -> Command {
-    Command::new(END_PROXY).hide(true).args(SETTINGS.iter().map(|setting| flag(setting, backends)))
+fn end_proxy(of: Of<'_>) -> Command {
+    Command::new(END_PROXY).args(of.flags(|_| true))
 }
 
-fn render(backends: &Backends) -> Command {
+fn render(of: Of<'_>) -> Command {
     Command::new("render")
         .about("Print the configuration that would be written, and touch nothing")
         .after_help(RENDER_AFTER)
         .next_line_help(true)
-        .args(SETTINGS.iter().filter(|s| s.name != "version").map(|setting| flag(setting, backends)))
+        .args(of.flags(|s| s.name != "version"))
 }
 
-fn validate(backends: &Backends) -> Command {
-    let applies = |s: &&Setting| s.group != Group::ClusterAccess && s.name != "version";
+fn validate(of: Of<'_>) -> Command {
+    let applies = |s: &Setting| s.group != Group::ClusterAccess && s.name != "version";
     let files = Arg::new(FILES).value_name("FILES").num_args(1..).required(true).value_hint(ValueHint::AnyPath);
     Command::new("validate")
         .about("Say for each Service in manifest files what LBEX would make of it, and what is wrong with it")
         .after_help(VALIDATE_AFTER)
         .next_line_help(true)
         .arg(files.help("YAML or JSON files, or folders of them"))
-        .args(SETTINGS.iter().filter(applies).map(|setting| flag(setting, backends)))
+        .args(of.flags(applies))
 }
 
 /// Flags of what concerns plugins only.
-fn for_plugins(backends: &Backends) -> impl Iterator<Item = Arg> {
-    let applies = |s: &&Setting| {
+fn for_plugins(of: Of<'_>) -> impl Iterator<Item = Arg> {
+    of.flags(|s| {
         s.group == Group::Logging
             || ["config", "plugin-dir", "backend-config", "nginx", "nginx-prefix"].contains(&s.name)
-    };
-    SETTINGS.iter().filter(applies).map(|setting| flag(setting, backends))
+    })
 }
 
-fn backends(backends: &Backends) -> Command {
-    let (about, after) = if backends.has(Part::Plugins) {
+fn backends(of: Of<'_>) -> Command {
+    let (about, after) = if of.backends.has(Part::Plugins) {
         ("List the backends that are built in, and the plugins found in --plugin-dir", BACKENDS_AFTER)
     } else {
         ("List the backends that are built in", "For each: its name, and what it can do.")
     };
-    Command::new("backends").about(about).after_help(after).next_line_help(true).args(for_plugins(backends))
+    Command::new("backends").about(about).after_help(after).next_line_help(true).args(for_plugins(of))
 }
 
-fn plugin(backends: &Backends) -> Command {
+fn plugin(of: Of<'_>) -> Command {
     let library = Arg::new(LIBRARY).value_name("PATH").required(true).value_hint(ValueHint::FilePath);
     let check = Command::new("check")
         .about("Find out whether a library is a plugin that does as it should")
         .after_help(CHECK_AFTER)
         .next_line_help(true)
         .arg(library.help("The library"))
-        .args(for_plugins(backends));
+        .args(for_plugins(of));
     Command::new("plugin").about("For authors of plugins: check PATH").subcommand_required(true).subcommand(check)
 }
 

@@ -202,14 +202,14 @@ fn completions(matches: &ArgMatches, backends: &Backends) -> Result<Command, Fai
         other => return Err(Failure::usage(anyhow::anyhow!("no completions for the shell {other:?}"))),
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut definition::command(backends), "lbex", &mut script);
+    clap_complete::generate(shell, &mut definition::shown(backends), "lbex", &mut script);
     printed(script)
 }
 
 fn man(backends: &Backends) -> Result<Command, Failure> {
     let mut page = Vec::new();
     let source = concat!("lbex ", env!("CARGO_PKG_VERSION"));
-    clap_mangen::Man::new(definition::command(backends)).source(source).render(&mut page).map_err(Failure::usage)?;
+    clap_mangen::Man::new(definition::shown(backends)).source(source).render(&mut page).map_err(Failure::usage)?;
     printed(page)
 }
 

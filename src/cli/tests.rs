@@ -164,4 +164,5 @@ fn completions_and_the_manual_page_know_every_flag() {
 #[test]
 fn the_definition_is_sound() {
     definition::command(&Backends::built_in()).debug_assert();
+    definition::shown(&Backends::built_in()).debug_assert();
 }
