@@ -38,6 +38,7 @@ impl LinkedBackend for InProcess {
             least_conn: false,
             client_ip: false,
             dns_servers: false,
+            timeouts: false,
             ..Capabilities::default()
         }
     }
