@@ -177,10 +177,12 @@ impl State {
         self.followers.iter().for_each(|follower| follower.notify_one());
     }
 
-    /// For how long it is quiet at the end, in ms: what is held when this is first asked is let go in that time, too.
+    /// For how long it is quiet at the end, in ms: what is held when this is first asked is let go in that time, too, and what was let
+    /// go in that instant is applied.
     fn quiet(&mut self) -> u64 {
         let hold = self.setup.hold.filter(|_| !self.eye.belief.is_sure());
-        *self.eye.quiet.get_or_insert(QUIET + hold.map_or(0, |hold| hold + NO_RELOADS))
+        let applying = self.life.applying.as_ref().map(|_| 0);
+        *self.eye.quiet.get_or_insert(QUIET + hold.or(applying).map_or(0, |more| more + NO_RELOADS))
     }
 
     /// Everything is well from now on.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lbex_test_harness::backends::{
@@ -96,6 +96,17 @@ async fn no_answer_and_an_early_end_are_told_apart() -> Result<()> {
     Ok(())
 }
 
+/// A program that another test starts has this process's sockets too, until it is executed.
+fn soon<T>(bind: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::yield_now(),
+            result => return result,
+        }
+    }
+}
+
 #[test]
 fn free_ports_are_different_and_can_be_bound() -> Result<()> {
     let ports = free_ports(200)?;
@@ -103,8 +114,8 @@ fn free_ports_are_different_and_can_be_bound() -> Result<()> {
     for port in ports {
         for ip in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
             // One after the other: without further options :: includes IPv4.
-            TcpListener::bind((ip, port))?;
-            UdpSocket::bind((ip, port))?;
+            soon(|| TcpListener::bind((ip, port)))?;
+            soon(|| UdpSocket::bind((ip, port)))?;
         }
     }
     let taken = TcpListener::bind(("127.0.0.7", free_port()?))?;
