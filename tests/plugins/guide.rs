@@ -57,10 +57,12 @@ impl Stranger {
         }
     }
 
-    /// What cargo would make itself, or get from the network: the target folder is this tree's, so that little is built.
+    /// What cargo would make itself, or get from the network. The target folder is kept from run to run, so that little is built, and is
+    /// not this tree's: the stranger's plugin has the name of the template, and would take the place of what this tree built of it.
     fn is_a_project(&self) -> Result<()> {
         if self.at.join("Cargo.toml").exists() && !self.at.join("target").exists() {
-            let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("the target folder")?;
+            let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stranger");
+            std::fs::create_dir_all(&target)?;
             std::os::unix::fs::symlink(target, self.at.join("target"))?;
             std::fs::copy(root("Cargo.lock"), self.at.join("Cargo.lock"))?;
         }
@@ -70,7 +72,6 @@ impl Stranger {
     fn run(&self, line: &str) -> Result<()> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-euc", line]).current_dir(&self.at).env("PATH", &self.path);
-        // As in this tree's profile: so that what it has built already fits.
         shell.env("CARGO_NET_OFFLINE", "true").env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
         let output = shell.output().context("failed to run a shell")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
