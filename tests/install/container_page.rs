@@ -60,8 +60,10 @@ async fn the_image_is_made_and_copied_into_a_registry_and_to_podman() -> Result<
     let (clone, page) = (Clone::new()?, Page::read(PAGE)?);
     let registry = Registry::start(&clone.scratch).await?;
     // The registry speaks no TLS, and podman's images are to vanish with the rest.
-    let (settings, storage) = (clone.path("registries.conf"), clone.path("storage.conf"));
-    fs::write(&settings, format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.address()))?;
+    let (settings, storage) = (clone.path(".config/containers"), clone.path("storage.conf"));
+    fs::create_dir_all(&settings)?;
+    let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", registry.address());
+    fs::write(settings.join("registries.conf"), text)?;
     let folder = |name| clone.path(name).display().to_string();
     let text = format!(
         "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
@@ -71,12 +73,10 @@ async fn the_image_is_made_and_copied_into_a_registry_and_to_podman() -> Result<
     fs::write(&storage, text)?;
     let sh = |command: &str| -> Result<String> {
         let words = command.replace("VERSION", env!("CARGO_PKG_VERSION")).replace("REGISTRY", &registry.address());
-        let mut shell = clone.sh(&words)?;
-        shell.env("CONTAINERS_REGISTRIES_CONF", &settings).env("CONTAINERS_STORAGE_CONF", &storage);
-        run(&mut shell)
+        run(clone.sh(&words)?.env("HOME", clone.scratch.path()).env("CONTAINERS_STORAGE_CONF", &storage))
     };
 
-    sh(page.command("make image"))?;
+    run(&mut clone.sh(page.command("make image"))?)?;
     sh(page.command("skopeo copy oci-archive:dist/lbex-VERSION.oci.tar containers-storage:localhost/lbex"))?;
     // The name that the page's `podman run` has.
     let labels = sh("podman image inspect --format '{{json .Labels}}' lbex")?;
