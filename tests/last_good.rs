@@ -48,7 +48,9 @@ fn a_writer() {
     let file = StateFile::below(Path::new(&prefix));
     let states = [state(200), state(300)];
     loop {
-        states.iter().for_each(|state| file.save(state).unwrap());
+        for state in &states {
+            file.save(state).unwrap();
+        }
     }
 }
 

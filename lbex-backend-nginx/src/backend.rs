@@ -15,6 +15,7 @@ mod refuse;
 mod remembered;
 mod running;
 mod state;
+mod touched;
 mod trial;
 mod warm;
 
@@ -103,6 +104,7 @@ impl ProxyBackend for NginxBackend {
         let mut state = self.state.lock().await;
         self.forget_last_good();
         self.restore(&mut state).await?;
+        self.mend_files(&mut state).await;
         let changed = self.render(&mut state, desired, delta).await?;
         let report = self.serve(&mut state, desired).await?;
         let late = self.await_servers(&mut state, &changed, report.action).await;
@@ -123,8 +125,9 @@ impl ProxyBackend for NginxBackend {
             self.tell_a_stranger().await;
         }
         let push = self.pusher.as_ref().map(|pusher| pusher.observed());
-        // What was not taken wants another apply.
-        let in_step = seen.in_step && !self.pusher.as_ref().is_some_and(|pusher| pusher.is_late());
+        // What was not taken wants another apply, and so do files that somebody removed.
+        let is_late = self.pusher.as_ref().is_some_and(|pusher| pusher.is_late());
+        let in_step = seen.in_step && !is_late && !self.is_touched().await;
         Ok(Observed { in_step, push, ..seen })
     }
 

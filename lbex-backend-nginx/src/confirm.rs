@@ -149,7 +149,7 @@ async fn await_answer(log: &ErrorLog, awaited: &Awaited<'_>, begin: Instant) -> 
                 return Err(ProcessError::Refused { lines: words(log, awaited).await });
             }
         }
-        if !proc::is_alive(awaited.master) {
+        if !proc::lives(awaited.master).await {
             return Err(ProcessError::MasterEnded { pid: awaited.master.pid, lines: words(log, awaited).await });
         }
         if Instant::now() >= awaited.deadline || folders_are_gone(log, awaited) {
@@ -195,7 +195,7 @@ async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), 
             return Ok(());
         }
         // Killed meanwhile: nobody tells them to finish any more.
-        if !proc::is_alive(awaited.master) {
+        if !proc::lives(awaited.master).await {
             return Err(ProcessError::MasterEnded { pid: awaited.master.pid, lines: Vec::new() });
         }
         if Instant::now() >= awaited.deadline {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use lbex_core::names::ServiceKey;
 
@@ -43,6 +44,19 @@ pub struct Stored {
     /// Each Service's part, of those whose file is there and whole.
     pub parts: BTreeMap<ServiceKey, Part>,
     /// Whether all of its files are.
+    pub whole: bool,
+}
+
+/// When files last came to `conf/` and `services/`, or went. `None`: that cannot be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp([Option<SystemTime>; 2]);
+
+/// What a [`sweep`](ConfigFiles::sweep) left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// How many files it removed.
+    pub removed: usize,
+    /// Whether all that are wanted are there.
     pub whole: bool,
 }
 
@@ -177,23 +191,31 @@ impl ConfigFiles {
     }
 
     /// Removes Services' files that are neither in `wanted` nor included by the main file or the last good one, and what an
-    /// interrupted write left. Answers how many.
-    pub fn sweep(&self, wanted: &BTreeSet<String>) -> Result<usize, FileError> {
+    /// interrupted write left.
+    pub fn sweep(&self, wanted: &BTreeSet<String>) -> Result<Swept, FileError> {
         let mains = [read(&self.layout.main_conf())?, read(&self.last_good())?];
         let included: BTreeSet<&str> = mains.iter().flatten().flat_map(|text| MainFile::includes_in(text)).collect();
         let folder = self.layout.services_dir();
-        let (mut removed, mut failure) = (0, None);
+        let (mut removed, mut there, mut failure) = (0, 0, None);
         for entry in fs::read_dir(&folder).map_err(failed("read", &folder))? {
             let entry = entry.map_err(failed("read", &folder))?;
             let name = entry.file_name();
-            let keep = name.to_str().is_some_and(|name| wanted.contains(name) || included.contains(name));
+            let is_wanted = name.to_str().is_some_and(|name| wanted.contains(name));
+            there += usize::from(is_wanted);
+            let keep = is_wanted || name.to_str().is_some_and(|name| included.contains(name));
             // One that cannot be removed (somebody made a folder) must not keep the others.
             match if keep { continue } else { fs::remove_file(entry.path()) } {
                 Ok(()) => removed += 1,
                 Err(error) => failure = Some(failed("remove", &entry.path())(error)),
             }
         }
-        failure.map_or(Ok(removed), Err)
+        failure.map_or(Ok(Swept { removed, whole: there == wanted.len() }), Err)
+    }
+
+    /// Changes when somebody adds a file or removes one; not when somebody writes to one.
+    pub fn stamp(&self) -> Stamp {
+        let changed = |folder: PathBuf| fs::metadata(folder).and_then(|metadata| metadata.modified()).ok();
+        Stamp([self.layout.conf_dir(), self.layout.services_dir()].map(changed))
     }
 
     /// Whether a Service's file is not there, or not as LBEX wrote it.
@@ -253,7 +275,9 @@ mod tests {
         files.write_candidate(&main_with(&[&new.0])).expect("written");
         files.promote().expect("promoted");
         fs::write(folder.path().join("services/x.new"), "half").expect("written");
-        assert_eq!(files.sweep(&BTreeSet::new()).expect("swept"), 2);
+        assert_eq!(files.sweep(&BTreeSet::new()).expect("swept"), Swept { removed: 2, whole: true });
+        let gone = BTreeSet::from([gone.0.to_string()]);
+        assert_eq!(files.sweep(&gone).expect("swept"), Swept { removed: 0, whole: false });
 
         let (now, before) = (files.stored_main().expect("read"), files.stored_last_good().expect("read"));
         let listens =

@@ -70,6 +70,8 @@ impl ProblemLog {
     }
 
     fn planned_at(&mut self, changed: &BTreeMap<ServiceKey, Arc<[Rejection]>>, now: Instant) {
+        let mut lines = Vec::new();
+        let together = self.metrics.together();
         for (service, after) in changed {
             let before = if after.is_empty() {
                 self.rejections.remove(service)
@@ -78,11 +80,10 @@ impl ProblemLog {
             };
             let before = before.as_deref().unwrap_or_default();
             self.metrics.rejections_changed(before, after);
-            for line in rejection_lines(before, after) {
-                self.say(service, &line, now);
-            }
+            lines.extend(rejection_lines(before, after).into_iter().map(|line| (service, line)));
         }
-        self.unsaid.summarize(now);
+        drop(together);
+        self.say_all(lines, now);
     }
 
     fn reported_at(&mut self, refused: &BTreeMap<ServiceKey, Vec<Refusal>>, now: Instant) {
@@ -92,12 +93,21 @@ impl ProblemLog {
         let previous = std::mem::replace(&mut self.refusals, refused.clone());
         let services: BTreeSet<&ServiceKey> = previous.keys().chain(refused.keys()).collect();
         let of = |map: &BTreeMap<ServiceKey, Vec<Refusal>>, key| map.get(key).cloned().unwrap_or_default();
+        let mut lines = Vec::new();
+        let together = self.metrics.together();
         for service in services {
             let (before, after) = (of(&previous, service), of(refused, service));
             self.metrics.refusals_changed(&before, &after);
-            for line in refusal_lines(&before, &after) {
-                self.say(service, &line, now);
-            }
+            lines.extend(refusal_lines(&before, &after).into_iter().map(|line| (service, line)));
+        }
+        drop(together);
+        self.say_all(lines, now);
+    }
+
+    /// Logging may wait for whoever reads; metrics do not wait for that.
+    fn say_all(&mut self, lines: Vec<(&ServiceKey, Line)>, now: Instant) {
+        for (service, line) in lines {
+            self.say(service, &line, now);
         }
         self.unsaid.summarize(now);
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lbex_core::backend::{ApplyReport, BackendError, Instead, Observed, PushStanding, Refusal, ReloadReason};
@@ -76,6 +77,8 @@ pub struct Metrics {
     admin_dropped: Counter,
     apis: ApiMetrics,
     measures: Measures,
+    /// Held while several change together, and while they are written.
+    together: Mutex<()>,
 }
 
 impl Metrics {
@@ -118,6 +121,7 @@ impl Metrics {
             admin_dropped: Counter::default(),
             apis: ApiMetrics::default(),
             measures: Measures::default(),
+            together: Mutex::default(),
         };
         metrics.register_source();
         metrics.register_work();
@@ -223,13 +227,20 @@ impl Metrics {
         }
     }
 
-    /// The OpenMetrics text of everything.
+    /// The OpenMetrics text of everything. What belongs to one plan, one report or one delta is in it as a whole, or not at all.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let _together = self.together();
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
         self.measures.encode(&mut text)?;
         encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    /// Nothing is written as long as this is held.
+    pub(super) fn together(&self) -> MutexGuard<'_, ()> {
+        // There is nothing in it that a panic could leave half done.
+        self.together.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The source reported `count` changes of objects of a kind.
@@ -309,6 +320,7 @@ impl Metrics {
     fn confirmed(&self, delta: &Delta, generation: u64) {
         self.applied_generation.set(signed(generation).max(self.applied_generation.get()));
         self.last_apply.set(now());
+        let _together = self.together();
         for change in delta.changes.values() {
             change.before().inspect(|config| self.count(config, -1));
             change.after().inspect(|config| self.count(config, 1));

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::SavedState;
+use super::{Before, SavedState};
 
 /// The format that this LBEX writes, and the newest that it reads.
 const FORMAT: u32 = 1;
@@ -96,14 +96,16 @@ impl StateFile {
     }
 
     /// Replaces it: written beside it, flushed, renamed, and the folder flushed. A folder that is missing is made.
-    pub fn save(&self, state: &SavedState) -> io::Result<()> {
+    pub fn save(&self, state: &SavedState) -> io::Result<Before> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let temporary = self.path.with_extension("new");
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         encode(state, file)?.sync_all()?;
+        let before = if matches!(fs::exists(&self.path), Ok(false)) { Before::Nothing } else { Before::Something };
         fs::rename(&temporary, &self.path)?;
-        File::open(folder)?.sync_all()
+        File::open(folder)?.sync_all()?;
+        Ok(before)
     }
 }
 

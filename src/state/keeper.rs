@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::known::Known;
-use super::{Remembered, SavedState, Scope, Store};
+use super::{Before, Remembered, SavedState, Scope, Store};
 use crate::publish::Metrics;
 
 /// The least time between two writes.
@@ -90,7 +90,7 @@ impl LastGood {
         let store = Box::new(store);
         let contents = Contents { cluster, ..Contents::default() };
         let shared = Arc::new(Shared { contents: Mutex::new(contents), ..Shared::default() });
-        let writer = Writer { shared: shared.clone(), store, scope, metrics, failing: None };
+        let writer = Writer { shared: shared.clone(), store, scope, metrics, gone: false, failing: None };
         Self { shared, task: tokio::spawn(writer.run()) }
     }
 
@@ -148,6 +148,8 @@ struct Writer {
     store: Box<dyn Store>,
     scope: Scope,
     metrics: Arc<Metrics>,
+    /// Somebody removed the file.
+    gone: bool,
     failing: Option<Failing>,
 }
 
@@ -197,12 +199,15 @@ impl Writer {
     }
 
     /// Has the file written again if it is gone.
-    async fn notice_absence(&self) {
-        let saved = { self.shared.lock().saved.is_some() };
-        if saved && self.store.is_gone().await {
-            tracing::warn!("{} is gone; writing it again", self.store.place());
+    async fn notice_absence(&mut self) {
+        if self.is_saved() && self.store.is_gone().await {
+            self.gone = true;
             self.shared.lock().saved = None;
         }
+    }
+
+    fn is_saved(&self) -> bool {
+        self.shared.lock().saved.is_some()
     }
 
     /// Writes, and says when the next write may be.
@@ -215,7 +220,11 @@ impl Writer {
         let written = self.store.save(state).await;
         let took = begin.elapsed();
         match written {
-            Ok(()) => {
+            Ok(before) => {
+                if before == Before::Nothing && (self.is_saved() || self.gone) {
+                    tracing::warn!("{} was gone; it is written again", self.store.place());
+                }
+                self.gone = false;
                 self.shared.lock().saved = Some(version);
                 self.metrics.last_good_saved();
                 if let Some(failing) = self.failing.take() {

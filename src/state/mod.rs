@@ -25,4 +25,4 @@ pub use keeper::LastGood;
 pub use load::load;
 pub use saved::{Remembered, SavedState};
 pub use scope::Scope;
-pub use store::Store;
+pub use store::{Before, Store};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lbex_test_harness::backends::Conversation;
 use lbex_test_harness::wait::{SOON, eventually, stays};
 
@@ -160,11 +160,21 @@ async fn install_under_traffic(host: &Host, page: &Page, new: &Path, version: &s
     host.run(page, "dpkg -i ./lbex_*.deb")?;
     host.healthy().await?;
     let (answered, failures) = traffic.end().await?;
-    ensure!(failures.is_empty() && answered > 100, "{answered} answered, failed: {failures:?}");
+    eprintln!("the upgrade to {version}: {answered} answered, {} failed", failures.len());
+    if !failures.is_empty() || answered <= 100 {
+        let said = logs(host)?;
+        bail!("the upgrade to {version}: {answered} answered, failed:\n{}\n{said}", failures.join("\n"));
+    }
     assert_ne!(host.property("lbex", "MainPID")?, lbex, "LBEX was restarted");
     assert_eq!(host.property("lbex-nginx", "MainPID")?, nginx, "and NGINX's service was not");
     assert_eq!(host.container.sh("dpkg-query -W -f '${Version}' lbex")?, version);
     Ok(())
+}
+
+/// What LBEX and NGINX said of late.
+fn logs(host: &Host) -> Result<String> {
+    host.container.sh("journalctl --no-pager --output=short-unix -u lbex -u lbex-nginx -n 80; \
+         echo '--- NGINX, UTC'; tail -n 60 /var/lib/lbex/logs/error.log")
 }
 
 async fn remove_and_purge(host: &Host, page: &Page, before: &[String]) -> Result<()> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use lbex_test_harness::backends::{Echo, tcp_ask, udp_ask};
@@ -107,10 +107,11 @@ impl Traffic {
             tokio::spawn(async move {
                 let mut failures = Vec::new();
                 while !stop.load(Ordering::SeqCst) {
+                    let begin = SystemTime::now();
                     let asked = if udp { udp_ask(address, "who", SOON).await } else { tcp_ask(address).await };
                     match asked {
                         Ok(_) => drop(done.fetch_add(1, Ordering::SeqCst)),
-                        Err(error) => failures.push(error.to_string()),
+                        Err(error) => failures.push(failure(if udp { "UDP" } else { "TCP" }, begin, &error)),
                     }
                 }
                 failures
@@ -129,6 +130,17 @@ impl Traffic {
         }
         Ok((self.done.load(Ordering::SeqCst), failures))
     }
+}
+
+/// What failed, and when it began: as `journalctl --output=short-unix` has it, and as NGINX's error log, in UTC.
+fn failure(protocol: &str, begin: SystemTime, error: &std::io::Error) -> String {
+    let (since, took) = (begin.duration_since(UNIX_EPOCH).unwrap_or_default(), begin.elapsed().unwrap_or_default());
+    let (seconds, micros) = (since.as_secs(), since.subsec_micros());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!(
+        "{protocol} at {seconds}.{micros:06} ({hours:02}:{minutes:02}:{:02}), after {took:.1?}: {error}",
+        seconds % 60
+    )
 }
 
 /// A page of documentation whose commands (the lines of its `sh` blocks) a test runs.

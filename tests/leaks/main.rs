@@ -17,7 +17,7 @@ use lbex::admin::HealthState;
 use lbex::engine::{Engine, Pace, Removals};
 use lbex::publish::{BuildInfo, Metrics, ObjectKind};
 use lbex::source::{Recovered, SourceEvent, Trouble};
-use lbex::state::{LastGood, Remembered, SavedState, Scope, Store};
+use lbex::state::{Before, LastGood, Remembered, SavedState, Scope, Store};
 use lbex_core::addresses::HostAddresses;
 use lbex_core::hold::Hold;
 use lbex_core::planner::{Planner, Rules};
@@ -46,9 +46,9 @@ struct Disk;
 
 #[async_trait]
 impl Store for Disk {
-    async fn save(&self, _: SavedState) -> std::io::Result<()> {
+    async fn save(&self, _: SavedState) -> std::io::Result<Before> {
         sleep(Duration::from_millis(30)).await;
-        Ok(())
+        Ok(Before::Something)
     }
 
     async fn is_gone(&self) -> bool {

@@ -105,9 +105,15 @@ impl Inner {
     fn tick(&mut self, now: Duration) {
         let mut out = Vec::new();
         self.table.tick(now, &mut out);
-        let mut open: Vec<_> = self.table.open_questions();
-        open.retain(|(_, question)| u64::from(question.id) % REPEATED == now.as_secs() % REPEATED);
-        open.into_iter().for_each(|(from, question)| self.table.ask(now, from, &question, &mut out));
+        // Those whose answer was lost too, which the table takes for answered.
+        let open = self.names.iter().flat_map(|(name, round)| {
+            let ids = Family::BOTH.into_iter().zip(round.open);
+            ids.filter_map(|(family, id)| Some(Question { id: id?, name: name.clone(), family }))
+        });
+        let due = open.filter(|question| u64::from(question.id) % REPEATED == now.as_secs() % REPEATED);
+        for question in due.collect::<Vec<_>>() {
+            self.table.ask(now, nginx(), &question, &mut out);
+        }
         self.take(now, out);
     }
 

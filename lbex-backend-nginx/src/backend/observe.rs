@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::NginxBackend;
 use super::refuse::retry;
 use crate::confirm::ConfirmError;
+use crate::files::Stamp;
 use crate::process::{Glance, proc};
 use crate::render::MainFile;
 
@@ -26,6 +27,8 @@ pub(super) struct Seen {
     served: Option<String>,
     /// Those that a call in progress is about to put in place.
     aimed_at: Vec<String>,
+    /// The files as the last call left them; `None` while one is in progress, and after one that failed.
+    pub(super) left: Option<Stamp>,
 }
 
 impl NginxBackend {
@@ -34,11 +37,11 @@ impl NginxBackend {
     }
 
     pub(super) fn served(&self, main: &MainFile) {
-        *self.seen() = Seen { served: Some(main.generation.clone()), aimed_at: Vec::new() };
+        *self.seen() = Seen { served: Some(main.generation.clone()), ..Seen::default() };
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        // Two plain values: whatever a panicking thread left of them is as good as any.
+    pub(super) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        // Plain values: whatever a panicking thread left of them is as good as any.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

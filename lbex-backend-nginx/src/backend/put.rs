@@ -295,15 +295,8 @@ impl NginxBackend {
             pusher.confirmed(&choice.parts, |key| state.wanted.contains_key(key), generation, room);
         }
         let (files, text) = (self.files.clone(), main.text.clone());
-        let wanted = state.wanted.values().map(|want| want.part.file.as_str().to_owned()).collect();
-        proc::blocking(move || {
-            files.keep(&text).map_err(retry)?;
-            if let Err(error) = files.sweep(&wanted) {
-                tracing::warn!(%error, "old configuration files remain");
-            }
-            Ok(())
-        })
-        .await
+        proc::blocking(move || files.keep(&text)).await.map_err(retry)?;
+        self.leave(state).await
     }
 }
 

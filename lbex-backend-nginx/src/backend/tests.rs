@@ -207,25 +207,48 @@ async fn a_reload_that_fails_is_put_down_to_the_service_whose_port_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_somebody_removed_or_damaged_are_written_again() {
+async fn files_that_somebody_damaged_are_written_again_before_nginx_reads_them() {
     let mut bench = Bench::open(|_, text| text.to_owned()).await;
     let home = own_address();
     let (one, a, b, c) = (server("one", home), place(home), place(home), place(home));
     let all = [web("a", a, one), web("b", b, one), web("c", c, one)];
     bench.apply(&all[..2]).await.expect("applied");
-    let folder = bench.prefix.join("services");
-    for entry in std::fs::read_dir(&folder).expect("read").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("default.a.") {
-            std::fs::remove_file(entry.path()).expect("removed");
-        } else {
-            std::fs::write(entry.path(), "nonsense;\n").expect("damaged");
-        }
+    for entry in std::fs::read_dir(bench.prefix.join("services")).expect("read").flatten() {
+        std::fs::write(entry.path(), "nonsense;\n").expect("damaged");
     }
     let error = bench.apply(&all).await.expect_err("noticed");
     assert!(matches!(error, BackendError::Retry(_)), "{error}");
     let report = bench.apply(&all).await.expect("applied");
     assert!(report.refused.is_empty(), "{report:?}");
     assert!([a, b, c].into_iter().all(|address| ask_tcp(address).as_deref() == Some("one")));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_somebody_removed_are_missed_without_any_change_and_written_without_a_reload() {
+    let mut bench = Bench::open(|_, text| text.to_owned()).await;
+    let home = own_address();
+    let all = ["a", "b"].map(|name| web(name, place(home), server("one", home)));
+    bench.apply(&all).await.expect("applied");
+    let folder = bench.prefix.join("services");
+    let files =
+        || std::fs::read_dir(&folder).expect("read").flatten().map(|entry| entry.file_name()).collect::<BTreeSet<_>>();
+    let (written, main) = (files(), bench.backend.layout().main_conf());
+    let in_step = async |bench: &Bench| bench.backend.observe().await.expect("seen").in_step;
+    assert!(written.len() == 2 && in_step(&bench).await, "{written:?}");
+
+    for gone in [folder.join(written.first().expect("a file")), main.clone()] {
+        std::fs::remove_file(&gone).expect("removed");
+        assert!(!in_step(&bench).await, "{gone:?}");
+        let report = bench.apply(&all).await.expect("applied");
+        assert_eq!((report.action, files()), (Action::Unchanged, written.clone()));
+        assert!(main.exists() && in_step(&bench).await, "{gone:?}");
+    }
+    // What somebody adds goes, and is looked at once.
+    std::fs::write(folder.join("mine"), "").expect("written");
+    assert!(!in_step(&bench).await);
+    bench.apply(&all).await.expect("applied");
+    assert!(files() == written && in_step(&bench).await);
     bench.stop().await;
 }
 

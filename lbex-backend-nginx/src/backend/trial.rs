@@ -13,6 +13,7 @@ use super::patience;
 use super::refuse::{self, retry};
 use super::running::Running;
 use super::state::State;
+use super::touched::DAMAGED;
 use crate::check::{CheckError, Complaint, Judge, isolate};
 use crate::limits::Host;
 use crate::probe::probe_all;
@@ -82,7 +83,7 @@ impl NginxBackend {
             return Ok(false);
         };
         if self.forget_damaged(state, choice).await {
-            return Err(retry("files of Services in the prefix were removed or damaged; they are written again"));
+            return Err(retry(DAMAGED));
         }
         tracing::warn!(complaint = %complaint.message, "NGINX refuses the new configuration; looking for the Service");
         let deadline = *trial.deadline.get_or_insert_with(|| Instant::now() + SEARCH);

@@ -73,17 +73,11 @@ impl Nginx {
             if orphans.is_empty() {
                 return Ok(());
             }
-            for id in &orphans {
-                proc::signal(*id, signal).map_err(|errno| ProcessError::Signal {
-                    signal: signal.as_str(),
-                    pid: id.pid,
-                    source: errno.into(),
-                })?;
-            }
+            orphans = proc::blocking(move || signal_each(orphans, signal)).await?;
             let deadline = Instant::now() + patience;
             while !orphans.is_empty() && Instant::now() < deadline {
                 tokio::time::sleep(POLL).await;
-                orphans.retain(|id| !matches!(proc::role_of(*id), None | Some(Role::ShuttingDown)));
+                orphans = proc::blocking(move || still_accepting(orphans)).await;
             }
         }
         if orphans.is_empty() {
@@ -91,6 +85,24 @@ impl Nginx {
         }
         Err(ProcessError::OrphansRemain { pids: orphans.into_iter().map(|id| id.pid).collect() })
     }
+}
+
+/// Answers those that it signalled.
+fn signal_each(processes: Vec<ProcessId>, signal: Signal) -> Result<Vec<ProcessId>, ProcessError> {
+    for id in &processes {
+        let failed = |errno: nix::errno::Errno| ProcessError::Signal {
+            signal: signal.as_str(),
+            pid: id.pid,
+            source: errno.into(),
+        };
+        proc::signal(*id, signal).map_err(failed)?;
+    }
+    Ok(processes)
+}
+
+fn still_accepting(mut processes: Vec<ProcessId>) -> Vec<ProcessId> {
+    processes.retain(|id| !matches!(proc::role_of(*id), None | Some(Role::ShuttingDown)));
+    processes
 }
 
 /// Removes pid files, and UNIX sockets that nobody listens on: NGINX could not bind them again.

@@ -244,7 +244,7 @@ impl Nginx {
         let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<Vec<_>>();
         let old_workers = proc::blocking(move || workers_of(master.id, &layout)).await;
         let old_workers = old_workers.unwrap_or_else(|| ids(&master.workers));
-        send(master.id, Signal::SIGHUP)?;
+        send(master.id, Signal::SIGHUP).await?;
         let mut awaited = Awaited { master: master.id, socket, old_workers, generation, since, deadline };
         let confirmed = await_generation(&self.log, &awaited).await?;
         if master.older_workers.iter().all(|worker| worker.shutting_down) {
@@ -263,7 +263,7 @@ impl Nginx {
             "an earlier NGINX of this prefix still accepts connections: it is told to finish"
         );
         if let Some(old) = master.old_master {
-            return send(old, Signal::SIGQUIT);
+            return send(old, Signal::SIGQUIT).await;
         }
         let accepting = master.older_workers.iter().filter(|worker| !worker.shutting_down);
         self.release_ports(accepting.map(|worker| worker.id).collect()).await
@@ -271,8 +271,8 @@ impl Nginx {
 }
 
 /// Sends a signal to a process that has to be there.
-fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
-    match proc::signal(id, signal) {
+async fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
+    match proc::blocking(move || proc::signal(id, signal)).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
         Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),

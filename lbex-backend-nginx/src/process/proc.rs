@@ -101,6 +101,11 @@ pub(crate) fn is_alive(id: ProcessId) -> bool {
     false
 }
 
+/// The same, for those who must not block: with no file descriptor free, `/proc` is waited for.
+pub(crate) async fn lives(id: ProcessId) -> bool {
+    blocking(move || is_alive(id)).await
+}
+
 /// Whether a process waits for something to happen, or has ended.
 pub(crate) fn is_idle(id: ProcessId) -> bool {
     stat(id.pid).is_none_or(|stat| stat.started != id.started || stat.state == 'S' || stat.ended())

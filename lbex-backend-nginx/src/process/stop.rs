@@ -41,7 +41,7 @@ impl Nginx {
             return Ok(Stopped::WasNotRunning);
         }
         for (signal, patience, outcome) in steps {
-            signal_all(&processes, signal)?;
+            proc::blocking(move || signal_all(&processes, signal)).await?;
             processes = self.await_end(patience).await;
             if processes.is_empty() {
                 return Ok(outcome);
@@ -62,7 +62,11 @@ impl Nginx {
             let mut known = processes;
             while !known.is_empty() && Instant::now() < deadline {
                 tokio::time::sleep(DRAIN_POLL).await;
-                known.retain(|process| proc::is_alive(process.id));
+                known = proc::blocking(move || {
+                    known.retain(|process| proc::is_alive(process.id));
+                    known
+                })
+                .await;
             }
         }
     }

@@ -35,7 +35,7 @@ impl Nginx {
         self.point_launcher_to(&binary.path)?;
         self.restore_pid_file(old.id)?;
         let since = self.log.position();
-        send(old.id, Signal::SIGUSR2)?;
+        send(old.id, Signal::SIGUSR2).await?;
         let successor = match self.await_successor(&old, binary, generation, since, deadline).await {
             Ok(successor) => successor,
             Err(error) => {
@@ -46,7 +46,7 @@ impl Nginx {
             }
         };
         let answered = begin.elapsed();
-        send(old.id, Signal::SIGQUIT)?;
+        send(old.id, Signal::SIGQUIT).await?;
         let old_workers = old.all_workers().map(|worker| worker.id).collect();
         let awaited = Awaited {
             master: successor,
@@ -113,11 +113,11 @@ impl Nginx {
     }
 
     async fn abandon(&self, successor: ProcessId) {
-        if let Err(error) = send(successor, Signal::SIGTERM) {
+        if let Err(error) = send(successor, Signal::SIGTERM).await {
             tracing::debug!(%error, "the new NGINX had ended already");
         }
         let deadline = Instant::now() + Duration::from_secs(2);
-        while proc::is_alive(successor) && Instant::now() < deadline {
+        while proc::lives(successor).await && Instant::now() < deadline {
             tokio::time::sleep(POLL).await;
         }
     }

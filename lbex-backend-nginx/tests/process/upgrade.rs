@@ -1,6 +1,8 @@
 //! Another binary for a running NGINX, and the embedded one's file, on real NGINX.
 
 use std::fs;
+#[cfg(feature = "embedded")]
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +78,47 @@ async fn an_upgrade_in_place_loses_no_connection(choice: NginxChoice) {
     let asked = asking.await.expect("no connection failed");
     eprintln!("{}: {confirmed:?}, {asked} connections meanwhile", site.binary);
     assert!(asked > 0);
+}
+
+/// A UDP client that waits for its answer while NGINX is upgraded gets it, and goes on with the new one. (LBEX's change
+/// `answer-on-exit`.)
+#[cfg(feature = "embedded")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_in_place_loses_no_answer() {
+    let site = Site::new(NginxChoice::Embedded).await;
+    let socket = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        socket
+    };
+    let (server, client, listener) = (socket(), socket(), socket());
+    let (to, at) = (server.local_addr().expect("an address"), listener.local_addr().expect("an address"));
+    drop(listener);
+    let servers = format!(" server {{ listen {at} udp reuseport; proxy_pass {to}; }}\n");
+    site.configure("g1", &servers);
+    site.start("g1").await.expect("started");
+    client.connect(at).expect("connected");
+    let ask = || {
+        client.send(b"?").expect("sent");
+        server.recv_from(&mut [0]).expect("the server is asked").1
+    };
+    let answer = |from, text: [u8; 1]| {
+        server.send_to(&text, from).expect("sent");
+        let mut heard = [0];
+        client.recv(&mut heard).expect("the client is answered");
+        assert_eq!(heard, text);
+    };
+
+    let before = ask();
+    site.configure("g2", &servers);
+    site.nginx.upgrade(&copy_of(&site), "g2", LIMIT).await.expect("upgraded");
+    while !site.nginx.status().await.expect("it runs").older_workers.iter().all(|worker| worker.shutting_down) {
+        tokio::task::yield_now().await;
+    }
+    answer(before, *b"1");
+    let after = ask();
+    assert_ne!(after, before, "the new NGINX asks");
+    answer(after, *b"2");
 }
 
 async fn a_binary_that_does_not_run_leaves_the_old_one_serving(choice: NginxChoice) {

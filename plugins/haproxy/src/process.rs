@@ -1,13 +1,13 @@
 //! The program: finding, checking, starting, reloading and ending it.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lbex_plugin_sdk::{Call, Error};
+use lbex_plugin_sdk::{Call, Ended, Error, find_program};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
@@ -81,8 +81,8 @@ impl Program {
         fs::write(&path, text)?;
         let mut command = self.command();
         command.arg("-c").arg("-f").arg(&path);
-        let (status, words) = run(command, call)?;
-        Ok((!status.success()).then_some(words))
+        let Ended { status, said } = call.run(command)?;
+        Ok((!status.success()).then_some(said))
     }
 
     /// Puts a configuration in place, for the next start or reload.
@@ -100,9 +100,9 @@ impl Program {
         let mut command = self.command();
         command.args(["-W", "-D", "-S"]).arg(format!("{},mode,600", self.control.master.display()));
         command.arg("-p").arg(self.pid_path()).arg("-f").arg(self.config_path());
-        let (status, words) = run(command, call)?;
+        let Ended { status, said } = call.run(command)?;
         if !status.success() {
-            return Err(Error::retry(format_args!("HAProxy does not start: {}", alerts(&words))));
+            return Err(Error::retry(format_args!("HAProxy does not start: {}", alerts(&said))));
         }
         self.wait_for(layout, None, call)
     }
@@ -204,7 +204,7 @@ impl Program {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.current_dir(&self.dir).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::null());
         command
     }
 }
@@ -212,26 +212,6 @@ impl Program {
 /// Whether it says that nobody is at the other end of a socket.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-}
-
-/// Runs a command to its end, or until the call is over. What it says goes through a file: a daemon would keep a pipe open.
-fn run(mut command: Command, call: &Call) -> Result<(ExitStatus, String), Error> {
-    let mut said: File = tempfile::tempfile()?;
-    let mut child = command.stderr(said.try_clone()?).spawn()?;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if !call.sleep(STEP) {
-            child.kill()?;
-            child.wait()?;
-            return Err(Error::retry("HAProxy took too long"));
-        }
-    };
-    let mut text = Vec::new();
-    said.rewind()?;
-    said.read_to_end(&mut text)?;
-    Ok((status, String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn signal(pid: u32, signal: Signal) -> Result<(), Error> {
@@ -243,12 +223,7 @@ fn signal(pid: u32, signal: Signal) -> Result<(), Error> {
 }
 
 fn find(program: &Path) -> Result<PathBuf, Error> {
-    if program.is_absolute() {
-        return Ok(program.to_owned());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
-    dirs.map(|dir| dir.join(program)).find(|path| path.is_file()).ok_or_else(|| {
+    find_program(program).ok_or_else(|| {
         Error::invalid(format_args!(
             "no program {} in PATH: install the package haproxy (2.6 or later), or give its path as haproxy in the file of --backend-config",
             program.display()

@@ -75,12 +75,14 @@ fn sockets() -> Vec<Bound> {
     tcp.chain(udp).collect()
 }
 
+/// The process with the lowest number of those that have a socket: a master rather than its workers, and the parent of a child that executes
+/// something else in a moment.
 fn owners() -> HashMap<u64, i32> {
     let mut owners = HashMap::new();
     for process in all_processes().into_iter().flatten().filter_map(Result::ok) {
         for descriptor in process.fd().into_iter().flatten().filter_map(Result::ok) {
             if let FDTarget::Socket(inode) = descriptor.target {
-                owners.insert(inode, process.pid);
+                owners.entry(inode).and_modify(|pid: &mut i32| *pid = process.pid.min(*pid)).or_insert(process.pid);
             }
         }
     }

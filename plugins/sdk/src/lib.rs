@@ -47,6 +47,7 @@ mod call;
 pub mod entry;
 mod host;
 mod instance;
+mod program;
 mod state;
 #[cfg(feature = "tracing")]
 mod subscriber;
@@ -59,6 +60,7 @@ pub use lbex_plugin_abi::documents::{
     Action, Algorithm, Capabilities, Dns, Instead, Listener, ListenerName, Method, Observation, Protocol, Refusal,
     ReloadReason, ReservedPort, Server, Service, Settings, Until,
 };
+pub use program::{Ended, find_program};
 pub use state::{Change, Changes, State};
 
 /// The author's guide: what it shows builds.

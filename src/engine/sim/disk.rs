@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::broken::Broken;
 use super::state::Sim;
-use crate::state::{SavedState, Store};
+use crate::state::{Before, SavedState, Store};
 
 /// What is on it.
 #[derive(Default)]
@@ -24,7 +24,7 @@ pub(super) struct SimStore(pub(super) Sim);
 
 #[async_trait]
 impl Store for SimStore {
-    async fn save(&self, state: SavedState) -> io::Result<()> {
+    async fn save(&self, state: SavedState) -> io::Result<Before> {
         let takes = self.0.with(|state| state.dice.u64(0..100));
         sleep(Duration::from_millis(takes)).await;
         self.0.with(|world| {
@@ -33,12 +33,12 @@ impl Store for SimStore {
                 return Err(io::Error::from(io::ErrorKind::StorageFull));
             }
             if world.breaks(Broken::SavesNothing) {
-                return Ok(());
+                return Ok(Before::Something);
             }
             world.note(|| format!("generation {} is saved", state.desired.generation));
             let plan = world.check_saved(&state.desired);
-            world.disk.saved = Some((state, plan));
-            Ok(())
+            let before = world.disk.saved.replace((state, plan));
+            Ok(before.map_or(Before::Nothing, |_| Before::Something))
         })
     }
 

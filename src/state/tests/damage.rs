@@ -23,8 +23,10 @@ fn forge(file: &StateFile, change: impl FnOnce(&mut Value)) {
 fn what_is_saved_is_read() {
     let (_prefix, file) = written();
     assert_eq!(file.read().unwrap(), Some(saved(state())));
-    file.save(&saved(DesiredState::default())).unwrap();
+    assert_eq!(file.save(&saved(DesiredState::default())).unwrap(), Before::Something);
     assert_eq!(file.read().unwrap(), Some(saved(DesiredState::default())));
+    std::fs::remove_file(file.path()).unwrap();
+    assert_eq!(file.save(&saved(DesiredState::default())).unwrap(), Before::Nothing);
     let folder = std::fs::read_dir(file.path().parent().unwrap()).unwrap();
     assert_eq!(folder.count(), 1, "nothing else is left");
 }

@@ -107,7 +107,7 @@ faults! {
     prefix_deleted: Any, Prefix, NOTHING => prefix::Deleted, says ["while LBEX used it; it is written again"];
     prefix_run_deleted: Any, Prefix, NOTHING => prefix::RunDeleted, says ["the socket on which NGINX is asked what it serves was removed"];
     prefix_services_deleted: Any, Prefix, NOTHING => prefix::ServicesDeleted, says ["files of Services in the prefix were removed or damaged; they are written again"];
-    last_good_damaged: Any, Prefix, NOTHING => prefix::LastGoodRemoved, says ["is gone; writing it again"];
+    last_good_damaged: Any, Prefix, NOTHING => prefix::LastGoodRemoved, says ["was gone; it is written again"];
 
     port_taken: Any, Objects, NOTHING => host::PortTaken::default(), says ["reason=PortInUse"];
     endpoints_flap: Any, Objects, NOTHING => objects::Flap, says [];

@@ -3,6 +3,7 @@
 
 mod backends;
 mod dns;
+mod finish;
 mod hash;
 mod logs;
 mod nginx;

@@ -53,6 +53,17 @@ impl Nginx {
         self.signal(Signal::SIGHUP);
     }
 
+    /// The same, with another number of workers than the two that there are otherwise.
+    pub(crate) fn reload_with_workers(&self, stream: &str, workers: u8) {
+        write_configuration_with_workers(&self.folder, stream, workers);
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// Has it finish: no new clients.
+    pub(crate) fn finish(&self) {
+        self.signal(Signal::SIGQUIT);
+    }
+
     /// Lines of `logs/error.log`, at level notice and above, that have `text` in them.
     pub(crate) fn errors(&self, text: &str) -> Vec<String> {
         self.lines("error.log", text)
@@ -121,8 +132,12 @@ fn command(folder: &tempfile::TempDir) -> Command {
 }
 
 fn write_configuration(folder: &tempfile::TempDir, stream: &str) {
+    write_configuration_with_workers(folder, stream, 2);
+}
+
+fn write_configuration_with_workers(folder: &tempfile::TempDir, stream: &str, workers: u8) {
     let text = format!(
-        "daemon off;\nworker_processes 2;\nerror_log logs/error.log notice;\nerror_log logs/info.log info;\n\
+        "daemon off;\nworker_processes {workers};\nerror_log logs/error.log notice;\nerror_log logs/info.log info;\n\
          events {{ worker_connections 4096; }}\nstream {{\n{stream}\n}}\n"
     );
     fs::write(folder.path().join("conf/nginx.conf"), text).expect("written");

@@ -49,7 +49,14 @@ fn the_changes_are_ordered_and_a_file_with_another_name_is_refused() {
     let names =
         |folder: &Path| changes_in(folder).map(|changes| changes.into_iter().map(|c| c.name).collect::<Vec<_>>());
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("patches");
-    let all = ["immediate-push", "hash-by-address", "retry-after-change", "quiet-when-empty", "move-udp-sessions"];
+    let all = [
+        "immediate-push",
+        "hash-by-address",
+        "retry-after-change",
+        "quiet-when-empty",
+        "move-udp-sessions",
+        "answer-on-exit",
+    ];
     assert_eq!(names(&own).expect("LBEX's own"), all);
 
     for name in ["1-x.patch", "01-x.diff", "01-.patch", "01-a b.patch", "README"] {
