@@ -121,12 +121,32 @@ bench: ## Run the benchmarks (10 minutes after the build); BENCH=latency runs on
 bench-push: test-tools ## Measure API write to traffic, pushed and reloaded, with up to 5,000 Services (10 minutes)
 	$(MAKE) bench BENCH=push
 
+.PHONY: sizes
+sizes: ## Build LBEX with several sets of features and tell how large it is; PROFILE=release
+	benches/sizes $(or $(PROFILE),release)
+
+# Sets of Cargo features that LBEX is checked with, beside all of them, which the rest of `make lint` has; `none`: no feature at all.
+FEATURES ?= none backend-nginx backend-nginx-plus embedded-nginx plugins
+# Those that `make test-features` runs tests with.
+TEST_FEATURES ?= none backend-nginx plugins
+feature_set = --package lbex --no-default-features --features '$(filter-out none,$(1))'
+
+.PHONY: features
+features: ## Check LBEX with each Cargo feature alone and with none, as somebody builds it; FEATURES='none plugins' checks some
+	$(foreach set,$(FEATURES),$(CARGO) clippy $(call feature_set,$(set)) --lib --bins -- -D warnings;)
+
+.PHONY: test-features
+test-features: ## The tests of LBEX's library and of its command line with some Cargo features only (minutes); TEST_FEATURES='none plugins'
+	$(foreach set,$(TEST_FEATURES),$(CARGO) clippy $(call feature_set,$(set)) --all-targets -- -D warnings;)
+	$(foreach set,$(TEST_FEATURES),$(CARGO) test $(call feature_set,$(set)) --lib --bins --test slim;)
+
 .PHONY: lint
 lint: $(CARGO_DENY) ## Check formatting, lints, dependencies and documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO_DENY) check bans licenses sources
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace
+	$(MAKE) features
 
 # Unoptimized: built in a third of the time, and it runs for a second.
 $(CARGO_DENY):

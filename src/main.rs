@@ -2,12 +2,8 @@
 
 use std::process::ExitCode;
 
+use lbex::registry::Backends;
+
 fn main() -> ExitCode {
-    match lbex::cli::parse(std::env::args_os(), std::env::vars_os()).and_then(lbex::run::run) {
-        Ok(exit_code) => exit_code,
-        Err(failure) => {
-            eprintln!("lbex: {failure}");
-            failure.exit_code()
-        }
-    }
+    lbex::main(&Backends::built_in())
 }

@@ -25,7 +25,7 @@ use crate::logging::LogSettings;
 use crate::settings::{SelectionSettings, Settings};
 use crate::supervisor::KeptSockets;
 
-pub use controller::{Opening, controller};
+pub use controller::controller;
 
 /// Does what the command line asks for. The exit code is for success; a [`Failure`] brings its own.
 pub fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -45,17 +45,15 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
             begin(&settings.logging, &settings.warnings)?;
             tell_of_port_right(handed_down);
             kept.refused().iter().for_each(|refused| tracing::warn!("{refused}"));
-            block_on(controller(*settings, |settings| Box::pin(crate::registry::open(settings, kept))))??;
+            block_on(controller(*settings, kept))??;
             Ok(ExitCode::SUCCESS)
         }
+        #[cfg(feature = "backend-nginx")]
         Command::Proxy(settings) => {
             let handed_down = privileges::hand_down_port_right();
             begin(&settings.logging, &settings.warnings)?;
             tell_of_port_right(handed_down);
-            #[cfg(feature = "backend-nginx")]
-            return block_on(proxy::proxy(*settings))?.map(|()| ExitCode::SUCCESS);
-            #[cfg(not(feature = "backend-nginx"))]
-            return Err(Failure::usage(anyhow::anyhow!("this build of LBEX has no backend")));
+            block_on(proxy::proxy(*settings))?.map(|()| ExitCode::SUCCESS)
         }
         Command::EndProxy(settings) => {
             // The kernel shows a process that holds a right only to one that holds it, too: without it, no NGINX would be seen to end.
@@ -72,6 +70,7 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
             begin(&settings.logging, &settings.warnings)?;
             block_on(backends::list(*settings))??.print()
         }
+        #[cfg(feature = "plugins")]
         Command::CheckPlugin(library, settings) => {
             begin(&settings.logging, &settings.warnings)?;
             block_on(backends::check(library, *settings))??.print()
@@ -91,7 +90,7 @@ fn tell_of_port_right(handed_down: std::io::Result<()>) {
 
 /// Ends the proxy that another LBEX with these settings has left.
 async fn end_proxy(settings: &Settings) -> Result<(), Failure> {
-    let backend = crate::registry::open(settings, KeptSockets::default()).await?;
+    let backend = settings.backend.offer().open(settings, KeptSockets::default()).await?;
     shutdown::end_proxy(settings, backend.as_ref()).await
 }
 

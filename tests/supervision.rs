@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use lbex::cli::{self, Failure};
+use lbex::cli;
+use lbex::registry::{Backends, Given, LinkedBackend, OpenError};
 use lbex_core::backend::{Action, ApplyReport, BackendError, Capabilities, Observed, ProxyBackend};
 use lbex_core::desired::{Delta, DesiredState};
 
@@ -52,6 +53,23 @@ impl ProxyBackend for Defective {
     }
 }
 
+struct Linked(String);
+
+#[async_trait]
+impl LinkedBackend for Linked {
+    fn name(&self) -> &'static str {
+        "defective"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    async fn open(&self, _: Given) -> Result<Arc<dyn ProxyBackend>, OpenError> {
+        Ok(Arc::new(Defective(self.0.clone())))
+    }
+}
+
 /// The LBEX of the other process; nothing where no defect is asked for.
 #[test]
 fn an_lbex_with_a_defect() {
@@ -61,13 +79,9 @@ fn an_lbex_with_a_defect() {
     let path = folder.path().display();
     let (manifests, prefix) = (format!("--manifests={path}"), format!("--nginx-prefix={path}"));
     let flags = ["lbex", &manifests, &prefix, "--health-check=false", "--metrics-address=off"];
-    let command = cli::parse(flags, std::iter::empty::<(&str, &str)>()).unwrap();
-    let cli::Command::Run(settings) = command else { panic!("no controller") };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let ended = runtime.block_on(lbex::run::controller(*settings, |_| {
-        let backend: Arc<dyn ProxyBackend> = Arc::new(Defective(defect));
-        Box::pin(async move { Ok::<_, Failure>(backend) })
-    }));
+    let backends = Backends::none().with(Linked(defect));
+    let command = cli::parse(flags, std::iter::empty::<(&str, &str)>(), &backends).unwrap();
+    let ended = lbex::run::run(command);
     panic!("it ended by itself: {ended:?}");
 }
 

@@ -1,6 +1,7 @@
 //! Flags, variables and a settings file with anything in them: they are settings, or an error in words, and never a panic.
 
 use lbex::cli;
+use lbex::registry::Backends;
 
 use super::write;
 
@@ -25,7 +26,7 @@ pub fn settings(bytes: &[u8]) {
             }
         }
     }
-    if let Err(failure) = cli::parse(args, variables) {
+    if let Err(failure) = cli::parse(args, variables, &Backends::built_in()) {
         assert!(!failure.to_string().is_empty());
     }
 }

@@ -4,13 +4,14 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser, ValueHin
 use clap::error::Error;
 use clap::{Arg, ArgAction, Command};
 
+use crate::registry::{Backends, Part};
 use crate::settings::{Group, Kind, SETTINGS, Setting};
 
-const ABOUT: &str = "Makes this host, with NGINX, the external TCP and UDP load balancer of a Kubernetes cluster";
+const ABOUT: &str = "Makes this host, with {proxy}, the external TCP and UDP load balancer of a Kubernetes cluster";
 
 // Paragraphs are single lines here: they are wrapped when they are printed.
 const EXAMPLES: &str = "\
-Without a subcommand LBEX runs: it watches the cluster for Services that ask for it, and keeps NGINX configured. A subcommand \
+Without a subcommand LBEX runs: it watches the cluster for Services that ask for it, and keeps {proxy} configured. A subcommand \
 comes before its flags.
 
 Examples:
@@ -18,8 +19,7 @@ Examples:
   lbex --proxy 127.0.0.1:8001                 The same through a running `kubectl proxy`
   lbex --manifests examples/quickstart        No cluster: Services from files
   lbex --service-pool edge --strict-affinity  Serve only Services whose pool is `edge`
-  lbex --config /etc/lbex/lbex.yaml           Take settings from a file
-  lbex render --manifests FOLDER              Print the configuration, touch nothing
+  lbex --config /etc/lbex/lbex.yaml           Take settings from a file{render}
   lbex validate web.yaml                      Say what becomes of these Services, and what is wrong
 
 Which Services: one asks for LBEX by the annotation kubernetes.io/loadbalancer-class: loadbalancer-lbex, and says by the \
@@ -33,8 +33,10 @@ Every flag but -h, --version and those of glog (-v, --vmodule, --log_dir, ...) c
 for --service-pool; lists separated by commas) or as a key of the settings file. The command line goes before variables, they \
 before the settings file. An empty variable counts as unset.
 
-Exit codes: 0 ended as asked; 1 the cluster cannot be reached or refuses; 2 wrong usage or settings, no usable NGINX, or the \
+Exit codes: 0 ended as asked; 1 the cluster cannot be reached or refuses; 2 wrong usage or settings, {proxy} cannot be used, or the \
 prefix or a port of LBEX's own is taken. lbex validate: 1 something is wrong with a Service, 2 a file cannot be read.";
+
+const RENDER_EXAMPLE: &str = "\n  lbex render --manifests FOLDER              Print the configuration, touch nothing";
 
 const VALIDATE_AFTER: &str = "\
 For each Service: whether it is served, where, and what is wrong with it. Exit code 0: all is well; 1: something is wrong or \
@@ -75,86 +77,123 @@ Example:
 /// What the shells that completions are made for are called.
 pub(super) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
-/// The command line.
-pub(super) fn command() -> Command {
+/// What a command is of use to.
+pub(super) fn part_of(command: &str) -> Part {
+    match command {
+        "proxy" | "render" => Part::Nginx,
+        "plugin" => Part::Plugins,
+        _ => Part::Every,
+    }
+}
+
+/// Which command line.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    /// What the binary has.
+    backends: &'a Backends,
+    /// With what is hidden: what is of no use with the backends, and what only LBEX itself asks for.
+    hidden: bool,
+}
+
+impl Of<'_> {
+    fn flags(self, applies: impl Fn(&Setting) -> bool) -> impl Iterator<Item = Arg> {
+        let shown = move |setting: &&Setting| self.hidden || self.backends.has(setting.part);
+        SETTINGS.iter().filter(move |setting| applies(setting)).filter(shown).map(move |s| flag(s, self.backends))
+    }
+}
+
+/// The command line of a binary that has `backends`. What is of no use with them is known and not shown, so that the error for it can
+/// say what is missing.
+pub(super) fn command(backends: &Backends) -> Command {
+    lbex(Of { backends, hidden: true })
+}
+
+/// The same without what is not shown: completions of some shells would show that too.
+pub(super) fn shown(backends: &Backends) -> Command {
+    lbex(Of { backends, hidden: false })
+}
+
+fn lbex(of: Of<'_>) -> Command {
+    let commands = [proxy(of), end_proxy(of), render(of), validate(of), backends(of), plugin(of)];
+    let commands = commands.into_iter().chain([completions(), man(), explain()]);
+    let commands = commands.map(|command| {
+        let there = of.backends.has(part_of(command.get_name())) && command.get_name() != END_PROXY;
+        command.hide(!there)
+    });
     Command::new("lbex")
-        .about(ABOUT)
-        .after_help(EXAMPLES)
+        .about(words(ABOUT, of.backends))
+        .after_help(words(EXAMPLES, of.backends))
         .override_usage("lbex [FLAGS]\n       lbex <COMMAND> [FLAGS]")
         .disable_version_flag(true)
         .args_conflicts_with_subcommands(true)
         .next_line_help(true)
         .term_width(100)
-        .args(SETTINGS.iter().map(flag))
-        .subcommands([
-            proxy(),
-            end_proxy(),
-            render(),
-            validate(),
-            backends(),
-            plugin(),
-            completions(),
-            man(),
-            explain(),
-        ])
+        .args(of.flags(|_| true))
+        .subcommands(commands.filter(|command| of.hidden || !command.is_hide_set()))
 }
 
-fn proxy() -> Command {
+/// Fills in what speaks of NGINX.
+fn words(text: &str, backends: &Backends) -> String {
+    let (proxy, render) = if backends.has(Part::Nginx) { ("NGINX", RENDER_EXAMPLE) } else { ("its proxy", "") };
+    text.replace("{proxy}", proxy).replace("{render}", render)
+}
+
+fn proxy(of: Of<'_>) -> Command {
     Command::new("proxy")
         .about("Start NGINX whenever the LBEX with --start-nginx=service and this --nginx-prefix asks for it; drain it at the end")
         .after_help(PROXY_AFTER)
         .next_line_help(true)
-        .args(SETTINGS.iter().filter(|s| s.name != "version").map(flag))
+        .args(of.flags(|s| s.name != "version"))
 }
 
-fn end_proxy() -> Command {
-    Command::new(END_PROXY).hide(true).args(SETTINGS.iter().map(flag))
+fn end_proxy(of: Of<'_>) -> Command {
+    Command::new(END_PROXY).args(of.flags(|_| true))
 }
 
-fn render() -> Command {
+fn render(of: Of<'_>) -> Command {
     Command::new("render")
         .about("Print the configuration that would be written, and touch nothing")
         .after_help(RENDER_AFTER)
         .next_line_help(true)
-        .args(SETTINGS.iter().filter(|s| s.name != "version").map(flag))
+        .args(of.flags(|s| s.name != "version"))
 }
 
-fn validate() -> Command {
-    let applies = |s: &&Setting| s.group != Group::ClusterAccess && s.name != "version";
+fn validate(of: Of<'_>) -> Command {
+    let applies = |s: &Setting| s.group != Group::ClusterAccess && s.name != "version";
     let files = Arg::new(FILES).value_name("FILES").num_args(1..).required(true).value_hint(ValueHint::AnyPath);
     Command::new("validate")
         .about("Say for each Service in manifest files what LBEX would make of it, and what is wrong with it")
         .after_help(VALIDATE_AFTER)
         .next_line_help(true)
         .arg(files.help("YAML or JSON files, or folders of them"))
-        .args(SETTINGS.iter().filter(applies).map(flag))
+        .args(of.flags(applies))
 }
 
 /// Flags of what concerns plugins only.
-fn for_plugins() -> impl Iterator<Item = Arg> {
-    let applies = |s: &&Setting| {
+fn for_plugins(of: Of<'_>) -> impl Iterator<Item = Arg> {
+    of.flags(|s| {
         s.group == Group::Logging
             || ["config", "plugin-dir", "backend-config", "nginx", "nginx-prefix"].contains(&s.name)
+    })
+}
+
+fn backends(of: Of<'_>) -> Command {
+    let (about, after) = if of.backends.has(Part::Plugins) {
+        ("List the backends that are built in, and the plugins found in --plugin-dir", BACKENDS_AFTER)
+    } else {
+        ("List the backends that are built in", "For each: its name, and what it can do.")
     };
-    SETTINGS.iter().filter(applies).map(flag)
+    Command::new("backends").about(about).after_help(after).next_line_help(true).args(for_plugins(of))
 }
 
-fn backends() -> Command {
-    Command::new("backends")
-        .about("List the backends that are built in, and the plugins found in --plugin-dir")
-        .after_help(BACKENDS_AFTER)
-        .next_line_help(true)
-        .args(for_plugins())
-}
-
-fn plugin() -> Command {
+fn plugin(of: Of<'_>) -> Command {
     let library = Arg::new(LIBRARY).value_name("PATH").required(true).value_hint(ValueHint::FilePath);
     let check = Command::new("check")
         .about("Find out whether a library is a plugin that does as it should")
         .after_help(CHECK_AFTER)
         .next_line_help(true)
         .arg(library.help("The library"))
-        .args(for_plugins());
+        .args(for_plugins(of));
     Command::new("plugin").about("For authors of plugins: check PATH").subcommand_required(true).subcommand(check)
 }
 
@@ -184,20 +223,21 @@ pub(super) const LIBRARY: &str = "LIBRARY";
 /// The name of the argument with the shell of `completions`.
 pub(super) const SHELL: &str = "SHELL";
 
-fn flag(setting: &'static Setting) -> Arg {
+fn flag(setting: &'static Setting, backends: &Backends) -> Arg {
     let arg = Arg::new(setting.name)
         .long(setting.name)
         .value_name(setting.value_name)
         .action(ArgAction::Append)
         .allow_hyphen_values(true)
-        .value_parser(Suggest(setting.kind))
+        .value_parser(Suggest(values(setting, backends)))
         .hide_possible_values(true)
         .value_hint(match setting.kind {
             Kind::File => ValueHint::FilePath,
             Kind::Folder => ValueHint::DirPath,
             _ => ValueHint::Other,
         })
-        .help(help(setting));
+        .hide(!backends.has(setting.part))
+        .help(help(setting, backends));
     let arg = match setting.group.heading() {
         Some(heading) => arg.help_heading(heading),
         None => arg,
@@ -214,21 +254,55 @@ fn flag(setting: &'static Setting) -> Arg {
     }
 }
 
-fn help(setting: &Setting) -> String {
+fn help(setting: &Setting, backends: &Backends) -> String {
     let also = match setting.aliases {
         [] => String::new(),
         names => format!(" (also --{})", names.join(", --")),
     };
-    match setting.default.or(setting.default_words).filter(|_| setting.name != "version") {
-        Some(default) => format!("{}{also} [default: {default}]", setting.help),
-        None => format!("{}{also}", setting.help),
+    let (text, default) = match setting.name {
+        BACKEND => (of_backend(backends), backends.first().map(|first| first.offer().name())),
+        "version" => (setting.help.to_owned(), None),
+        _ => (setting.help.to_owned(), setting.default.or(setting.default_words)),
+    };
+    match default {
+        Some(default) => format!("{text}{also} [default: {default}]"),
+        None => format!("{text}{also}"),
+    }
+}
+
+/// The setting whose values are what the binary has.
+const BACKEND: &str = "backend";
+
+/// The help of [`BACKEND`].
+fn of_backend(backends: &Backends) -> String {
+    let named = backends.all().iter().map(|backend| match (backend.offer().name(), backend.offer().about()) {
+        (name, "") => name.to_owned(),
+        (name, about) => format!("{name} ({about})"),
+    });
+    let plugins = ["the path of a plugin", "or the name of one in --plugin-dir"].map(str::to_owned);
+    let plugins = plugins.into_iter().filter(|_| backends.has(Part::Plugins));
+    let all: Vec<String> = named.chain(plugins).collect();
+    if all.is_empty() {
+        return "The proxy that carries the traffic: this binary was built without any".to_owned();
+    }
+    format!("The proxy that carries the traffic: {}", all.join(", "))
+}
+
+/// What completions suggest.
+fn values(setting: &Setting, backends: &Backends) -> Vec<&'static str> {
+    match setting.kind {
+        _ if setting.name == BACKEND => backends.all().iter().map(|backend| backend.offer().name()).collect(),
+        Kind::Switch => vec!["true", "false"],
+        Kind::AutoSwitch => vec!["auto", "true", "false"],
+        Kind::Choice(words) => words.to_vec(),
+        _ => Vec::new(),
     }
 }
 
 /// Takes any text (what is valid is decided later, with an error that says where a value came from), and suggests values to
 /// completions.
 #[derive(Clone)]
-struct Suggest(Kind);
+struct Suggest(Vec<&'static str>);
 
 impl TypedValueParser for Suggest {
     type Value = String;
@@ -238,12 +312,7 @@ impl TypedValueParser for Suggest {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let words: &'static [&'static str] = match self.0 {
-            Kind::Switch => &["true", "false"],
-            Kind::AutoSwitch => &["auto", "true", "false"],
-            Kind::Choice(words) => words,
-            _ => return None,
-        };
-        Some(Box::new(words.iter().map(PossibleValue::new)))
+        let values = self.0.iter().map(PossibleValue::new);
+        if self.0.is_empty() { None } else { Some(Box::new(values)) }
     }
 }

@@ -7,7 +7,7 @@ const HOST: Host = Host { ipv6: true, root: true };
 
 fn parsed(line: &str) -> Result<Command, Failure> {
     let args = std::iter::once("lbex").chain(line.split_whitespace());
-    parse_on(args, &Environment::default(), HOST)
+    parse_on(args, Around { environment: &Environment::default(), host: HOST, backends: &Backends::built_in() })
 }
 
 fn run_of(line: &str) -> Settings {
@@ -107,7 +107,7 @@ fn wrong_usage_says_what_was_meant() {
 fn arguments_that_are_not_text() {
     use std::os::unix::ffi::OsStringExt;
     let args = [OsString::from("lbex"), "--service-pool".into(), OsString::from_vec(b"a\xffb".to_vec())];
-    let failure = parse_on(args, &Environment::default(), HOST).unwrap_err();
+    let failure = parse(args, std::iter::empty::<(&str, &str)>(), &Backends::built_in()).unwrap_err();
     assert_eq!((failure.code(), failure.to_string().as_str()), (2, "argument 2 (\"a\u{fffd}b\") is not valid UTF-8"));
 }
 
@@ -115,13 +115,15 @@ fn arguments_that_are_not_text() {
 fn the_environment_is_read_and_warned_of() {
     let environment =
         [("LBEX_SERVICE_POOL", "edge"), ("LBEX_SERVICE_POL", "x"), ("LBEX_HEALTH_PORT", "tcp://10.0.0.1:7331")];
-    let command = parse(["lbex", "--nginx-prefix", "/p"], environment).unwrap();
+    let command = parse(["lbex", "--nginx-prefix", "/p"], environment, &Backends::built_in()).unwrap();
     let Command::Run(settings) = command else { panic!("{command:?}") };
     assert_eq!(settings.selection.pool.unwrap().as_str(), "edge");
     assert_eq!(settings.admin.health[0].port(), 7331);
     assert_eq!(settings.warnings, ["unknown variable LBEX_SERVICE_POL is ignored: did you mean LBEX_SERVICE_POOL?"]);
 }
 
+// Of LBEX as it is released.
+#[cfg(all(feature = "backend-nginx-plus", feature = "plugins"))]
 #[test]
 fn help() {
     insta::assert_snapshot!(printed_by("--help"));
@@ -143,6 +145,8 @@ fn version_goes_before_everything_else() {
     assert!(failure("--version=x").contains("--version"));
 }
 
+// Of LBEX as it is released.
+#[cfg(all(feature = "backend-nginx-plus", feature = "plugins"))]
 #[test]
 fn completions_and_the_manual_page_know_every_flag() {
     let page = printed_by("man");
@@ -159,5 +163,6 @@ fn completions_and_the_manual_page_know_every_flag() {
 
 #[test]
 fn the_definition_is_sound() {
-    definition::command().debug_assert();
+    definition::command(&Backends::built_in()).debug_assert();
+    definition::shown(&Backends::built_in()).debug_assert();
 }

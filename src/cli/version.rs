@@ -1,40 +1,21 @@
 //! `--version`.
 
+use crate::registry::Backends;
+
 /// The commit that this binary was built from, where the build could tell.
 pub const COMMIT: Option<&str> = option_env!("LBEX_BUILD_COMMIT");
 
-/// What `--version` prints.
-pub fn text() -> String {
-    let backends = backends();
+/// What `--version` prints for a binary that has `backends`.
+pub fn text(backends: &Backends) -> String {
+    let names: Vec<String> = backends.all().iter().map(|backend| backend.offer().with_version()).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!(
-        "lbex {}\ncommit: {}\nbuilt-in backends: {backends}\nplugin ABI: {}\n",
+        "lbex {}\ncommit: {}\nbuilt-in backends: {names}\nplugin ABI: {}\n",
         env!("CARGO_PKG_VERSION"),
         COMMIT.unwrap_or("unknown"),
-        plugin_abi(),
+        backends.plugin_abi().map_or_else(
+            || "none: this binary loads no plugins".to_owned(),
+            |(major, minor)| format!("{major}.{minor}")
+        ),
     )
-}
-
-#[cfg(feature = "plugins")]
-fn plugin_abi() -> String {
-    let (major, minor) = crate::plugin::ABI;
-    format!("{major}.{minor}")
-}
-
-#[cfg(not(feature = "plugins"))]
-fn plugin_abi() -> String {
-    "none: this build loads no plugins".to_owned()
-}
-
-#[cfg(feature = "backend-nginx")]
-fn backends() -> String {
-    let plus = if cfg!(feature = "backend-nginx-plus") { ", nginx-plus" } else { "" };
-    match lbex_backend_nginx::embedded::embedded() {
-        Some(nginx) => format!("nginx (with NGINX {} inside this binary){plus}", nginx.version),
-        None => format!("nginx (uses an NGINX of the system){plus}"),
-    }
-}
-
-#[cfg(not(feature = "backend-nginx"))]
-fn backends() -> String {
-    "none".to_owned()
 }

@@ -16,9 +16,9 @@ use lbex_core::settings::Reserved;
 
 use super::deadlines::Deadlines;
 use super::library::PluginInfo;
-use super::prefix::Prefix;
 use super::revisions::Known;
 use super::thread::PluginThread;
+use crate::prefix::Prefix;
 
 pub(super) use calls::{MOST_MEASURES, is_measure};
 pub use open::{OpenError, PluginOptions};

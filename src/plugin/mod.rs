@@ -13,17 +13,16 @@ pub mod find;
 mod host;
 mod library;
 mod memory;
-mod prefix;
 mod revisions;
 mod table;
 mod thread;
 mod trust;
 
+pub use crate::prefix::PrefixError;
 pub use backend::{OpenError, PluginBackend, PluginOptions};
 pub use deadlines::Deadlines;
 pub use fault::Fault;
 pub use library::{LoadError, PluginInfo};
-pub use prefix::PrefixError;
 pub use trust::Distrust;
 
 /// The version of the plugin ABI that this LBEX has.

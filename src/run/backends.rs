@@ -1,6 +1,5 @@
 //! `lbex backends`: what is built in, and which plugins were found. `lbex plugin check`: whether one does as it should.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lbex_core::backend::Capabilities;
@@ -8,30 +7,36 @@ use lbex_core::backend::Capabilities;
 use super::Output;
 use super::validate::line;
 use crate::cli::Failure;
+#[cfg(feature = "plugins")]
+use crate::registry::Part;
 use crate::settings::PluginsSettings;
 
 /// For people; each backend is a line, and a second one says what it can do. Exit code 0.
 pub(super) async fn list(settings: PluginsSettings) -> Result<Output, Failure> {
     let mut text = String::new();
     built_in(&settings, &mut text).await;
-    plugins(&settings, &mut text).await?;
+    #[cfg(feature = "plugins")]
+    if settings.backends.has(Part::Plugins) {
+        plugins(&settings, &mut text).await?;
+    }
+    if text.is_empty() {
+        line(&mut text, format_args!("this binary has no backend: it was built without the Cargo features for any"));
+    }
     Ok(Output { text, exit_code: ExitCode::SUCCESS })
 }
 
-#[cfg(feature = "backend-nginx")]
 async fn built_in(settings: &PluginsSettings, text: &mut String) {
-    match lbex_backend_nginx::binary::find(&settings.nginx.choice).await {
-        Ok(candidate) => {
-            let capabilities = lbex_backend_nginx::capabilities(&candidate);
-            line(text, format_args!("nginx    built in; {}", capabilities.description));
-            line(text, format_args!("         {}", words(&capabilities)));
+    for backend in settings.backends.all() {
+        let name = backend.offer().name();
+        match backend.offer().capabilities(&settings.nginx).await {
+            Ok(capabilities) => {
+                line(text, format_args!("{name:8} built in; {}", capabilities.description));
+                line(text, format_args!("         {}", words(&capabilities)));
+            }
+            Err(error) => line(text, format_args!("{name:8} built in; of no use here: {error}")),
         }
-        Err(error) => line(text, format_args!("nginx    built in; no NGINX that it can use: {error}")),
     }
 }
-
-#[cfg(not(feature = "backend-nginx"))]
-async fn built_in(_: &PluginsSettings, _: &mut String) {}
 
 #[cfg(feature = "plugins")]
 async fn plugins(settings: &PluginsSettings, text: &mut String) -> Result<(), Failure> {
@@ -57,13 +62,6 @@ async fn plugins(settings: &PluginsSettings, text: &mut String) -> Result<(), Fa
     Ok(())
 }
 
-#[cfg(not(feature = "plugins"))]
-#[allow(clippy::unused_async)]
-async fn plugins(_: &PluginsSettings, text: &mut String) -> Result<(), Failure> {
-    line(text, format_args!("plugins  this build of LBEX loads none"));
-    Ok(())
-}
-
 /// What a backend can do, in the words of annotations where there are some.
 fn words(capabilities: &Capabilities) -> String {
     let can = [
@@ -84,16 +82,10 @@ fn words(capabilities: &Capabilities) -> String {
 
 /// For authors of plugins. Exit code 0: all passed; 1: something did not.
 #[cfg(feature = "plugins")]
-pub(super) async fn check(library: PathBuf, settings: PluginsSettings) -> Result<Output, Failure> {
+pub(super) async fn check(library: std::path::PathBuf, settings: PluginsSettings) -> Result<Output, Failure> {
     let deadlines = crate::plugin::Deadlines::default();
     let checked = crate::plugin::check::run(&library, settings.config.as_deref(), deadlines);
     let checked = checked.await.map_err(Failure::usage)?;
     let exit_code = if checked.passed() { ExitCode::SUCCESS } else { ExitCode::from(1) };
     Ok(Output { text: checked.to_string(), exit_code })
-}
-
-#[cfg(not(feature = "plugins"))]
-#[allow(clippy::unused_async)]
-pub(super) async fn check(_: PathBuf, _: PluginsSettings) -> Result<Output, Failure> {
-    Err(Failure::usage(anyhow::anyhow!("this build of LBEX loads no plugins")))
 }

@@ -1,7 +1,6 @@
 //! `lbex [FLAGS]`: the controller.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -25,25 +24,20 @@ use crate::publish::{BuildInfo, Metrics};
 use crate::settings::Settings;
 use crate::source::{self, Persistence, SourceEvent, SourceHandle};
 use crate::state::{self, LastGood, Remembered, SavedState, Scope, StateFile};
-use crate::supervisor::Notifier;
+use crate::supervisor::{KeptSockets, Notifier};
 
-/// Opens a backend, given the settings.
-pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<dyn ProxyBackend>, Failure>> + Send + 'a>>;
-
-/// Runs the controller with the backend that `open` opens, until SIGTERM or SIGINT. Its own ports are bound first, the backend is
+/// Runs the controller with the backend that the settings name, until SIGTERM or SIGINT. `kept`: what the supervisor has kept of an
+/// earlier LBEX. Its own ports are bound first, the backend is
 /// opened next (both: exit code 2), then the source is contacted (exit code 1); only then is anything changed. Where the prefix has a
 /// last good state, that is served at once, and the source is contacted meanwhile, until it answers.
-pub async fn controller(
-    settings: Settings,
-    open: impl for<'a> FnOnce(&'a Settings) -> Opening<'a>,
-) -> Result<(), Failure> {
+pub async fn controller(settings: Settings, kept: KeptSockets) -> Result<(), Failure> {
     supervise::end_on_panic();
     let stop = CancellationToken::new();
     shutdown::on_signals(&stop)?;
     let release = release::on_signal()?;
     let admin = AdminServers::bind(&settings.admin).map_err(Failure::usage)?;
     let backend = tokio::select! {
-        opened = open(&settings) => opened?,
+        opened = settings.backend.offer().open(&settings, kept) => opened?,
         () = stop.cancelled() => return Ok(()),
     };
     let capabilities = backend.capabilities();

@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lbex_backend_nginx::binary::{Candidate, find};
-use lbex_backend_nginx::{Render, RenderOptions};
 use lbex_core::planner::Planner;
 use lbex_core::rejection::Effect;
 use lbex_core::settings::PlanSettings;
@@ -13,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::{Output, rules};
 use crate::cli::Failure;
-use crate::settings::{BackendSettings, Settings, SourceSettings};
+use crate::registry::Writer;
+use crate::settings::{Settings, SourceSettings};
 use crate::source::manifests::ProblemKind;
 use crate::source::{self, Ignore, Persistence, SourceEvent};
 
@@ -23,8 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// One stream: each file under a line `# file: NAME`. Rejections go to the log. Exit code 1: a manifest file does not parse or an
 /// object in one is not valid, so the stream is not all that was asked for; the log says what is missing.
 pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
-    let (candidate, render) = writer(&settings).await?;
-    let capabilities = lbex_backend_nginx::capabilities(&candidate);
+    let Writer { capabilities, write } = settings.backend.offer().writer(&settings).await?;
     let planning = PlanSettings { capabilities, ..settings.planning.clone() };
     let mut planner = Planner::new(rules(planning, &settings.selection));
     planner.ingest(Change::Host(crate::host::addresses()));
@@ -38,37 +36,9 @@ pub(super) async fn render(settings: Settings) -> Result<Output, Failure> {
             }
         }
     }
-    let options = RenderOptions {
-        candidate,
-        prefix: settings.nginx.prefix,
-        worker_shutdown_timeout: settings.nginx.worker_shutdown_timeout,
-        endpoint_updates: settings.nginx.endpoint_updates,
-    };
-    let files = render(planner.desired(), &options).map_err(Failure::usage)?;
+    let files = write(planner.desired())?;
     let text = files.iter().fold(String::new(), |stream, (name, text)| stream + "# file: " + name + "\n" + text + "\n");
     Ok(Output { text, exit_code: if complete { ExitCode::SUCCESS } else { ExitCode::from(1) } })
-}
-
-/// The NGINX to write for, and who writes.
-async fn writer(settings: &Settings) -> Result<(Candidate, Render), Failure> {
-    match &settings.backend {
-        BackendSettings::Nginx => {
-            let candidate = find(&settings.nginx.choice).await.map_err(Failure::usage)?;
-            Ok((candidate, lbex_backend_nginx::render_only))
-        }
-        #[cfg(feature = "backend-nginx-plus")]
-        BackendSettings::NginxPlus(plus) if plus.apis.is_empty() => {
-            let candidate = lbex_backend_nginx::find_plus(&settings.nginx.choice).await.map_err(Failure::usage)?;
-            Ok((candidate, lbex_backend_nginx::render_plus))
-        }
-        #[cfg(feature = "backend-nginx-plus")]
-        BackendSettings::NginxPlus(_) => Err(Failure::usage(anyhow::anyhow!(
-            "with --nginx-plus-api LBEX writes no configuration: there is nothing to render"
-        ))),
-        BackendSettings::Plugin(_) => Err(Failure::usage(anyhow::anyhow!(
-            "a plugin says to nobody what it would write: only the backends nginx and nginx-plus can be rendered"
-        ))),
-    }
 }
 
 /// Everything, once. False: a part of the manifests had to be left out.

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use lbex_backend_nginx::binary::{NginxChoice, find};
 use lbex_core::backend::Capabilities;
 use lbex_core::desired::{Listener, Servers};
 use lbex_core::names::ServiceKey;
@@ -12,7 +11,7 @@ use lbex_core::settings::PlanSettings;
 
 use super::{Output, rules};
 use crate::cli::Failure;
-use crate::settings::{BackendSettings, PluginSettings, ValidateSettings};
+use crate::settings::{BackendSettings, NginxSettings, ValidateSettings};
 use crate::source::manifests::{ProblemKind, load};
 
 /// How many servers of a listener are listed.
@@ -20,12 +19,7 @@ const SERVERS_SHOWN: usize = 8;
 
 /// For people. Exit code 0: all is well; 1: something is wrong, or gets a Warning; 2: a path cannot be read.
 pub(super) async fn validate(settings: ValidateSettings) -> Result<Output, Failure> {
-    let capabilities = match &settings.backend {
-        BackendSettings::Nginx => capabilities(&settings.nginx.choice).await,
-        #[cfg(feature = "backend-nginx-plus")]
-        BackendSettings::NginxPlus(plus) => lbex_backend_nginx_plus::capabilities(!plus.apis.is_empty()),
-        BackendSettings::Plugin(chosen) => plugin(chosen).await,
-    };
+    let capabilities = capabilities(&settings.backend, &settings.nginx).await;
     let loaded = load(&settings.files, &settings.namespaces);
     let unreadable = loaded.unreadable();
     let mut text = String::new();
@@ -141,24 +135,14 @@ pub(super) fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = writeln!(text, "{arguments}");
 }
 
-/// What a plugin says of itself before it is opened.
-async fn plugin(chosen: &PluginSettings) -> Capabilities {
-    match crate::registry::plugin_capabilities(chosen).await {
+/// What the backend that would be used can do; where that cannot be told, what every one of its kind can.
+async fn capabilities(backend: &BackendSettings, nginx: &NginxSettings) -> Capabilities {
+    match backend.offer().capabilities(nginx).await {
         Ok(capabilities) => capabilities,
         Err(error) => {
-            tracing::warn!("planning for any backend: {error}");
-            Capabilities { description: "a plugin".to_owned(), ..Capabilities::default() }
-        }
-    }
-}
-
-/// What the NGINX that would be used can do; without one, what every open-source NGINX can.
-async fn capabilities(choice: &NginxChoice) -> Capabilities {
-    match find(choice).await {
-        Ok(candidate) => lbex_backend_nginx::capabilities(&candidate),
-        Err(error) => {
-            tracing::warn!("planning for any open-source NGINX: {error}");
-            Capabilities { description: "an open-source NGINX".to_owned(), ..Capabilities::default() }
+            let any = backend.offer().at_least();
+            tracing::warn!("planning for any backend like it ({}): {error}", any.description);
+            any
         }
     }
 }

@@ -1,10 +1,15 @@
-//! `--backend`, and what belongs to plugins.
+//! `--backend`, and what belongs to plugins and other backends that are not LBEX's own.
 
 use std::path::PathBuf;
 
-use super::lower::{Reader, known};
+use super::lower::Reader;
 use super::values::path;
-use super::{BackendSettings, Origin, PluginLibrary, PluginSettings, RawValue};
+use super::{BackendSettings, LinkedSettings, RawValue, SettingError};
+#[cfg(feature = "plugins")]
+use super::{PluginLibrary, PluginSettings};
+#[cfg(feature = "plugins")]
+use crate::plugin::Deadlines;
+use crate::registry::{Linked, Part, is_name};
 
 /// Where plugins are looked for without `--plugin-dir`.
 const PLUGIN_DIRS: [&str; 2] = ["/usr/local/lib/lbex/plugins", "/usr/lib/lbex/plugins"];
@@ -12,44 +17,69 @@ const PLUGIN_DIRS: [&str; 2] = ["/usr/local/lib/lbex/plugins", "/usr/lib/lbex/pl
 impl Reader<'_> {
     /// `--backend`, with what is only its own.
     pub(super) fn backend(&mut self) -> BackendSettings {
-        let given = self.given("backend").cloned();
-        let value = given.unwrap_or_else(|| RawValue::new("nginx", Origin::Default));
-        let backend = match value.text.as_str() {
-            "nginx" if cfg!(feature = "backend-nginx") => BackendSettings::Nginx,
-            #[cfg(feature = "backend-nginx-plus")]
-            "nginx-plus" => BackendSettings::NginxPlus(self.plus()),
-            #[cfg(not(feature = "backend-nginx-plus"))]
-            "nginx-plus" => self.without(&value, "this build of LBEX is without it"),
-            "nginx" => self.without(&value, "this build of LBEX is without it"),
-            text => match library(text) {
-                Some(library) if cfg!(feature = "plugins") => self.plugin(library),
-                Some(_) => self.without(&value, "this build of LBEX loads no plugins"),
-                None => self.without(&value, ""),
-            },
+        let backend = match self.given("backend").cloned() {
+            Some(value) => self.named(&value),
+            None => self.backends.first().cloned().ok_or((None, "")),
         };
-        if value.text != "nginx-plus" {
+        let (value, reason) = match backend {
+            Ok(backend) => return self.own(backend),
+            Err(refused) => refused,
+        };
+        self.errors.push(SettingError::NoBackend { value, reason, allowed: self.backends.allowed() });
+        BackendSettings::Linked(LinkedSettings { backend: Linked::refused(), config: None })
+    }
+
+    /// The backend that is called so.
+    fn named(&self, value: &RawValue) -> Result<BackendSettings, (Option<RawValue>, &'static str)> {
+        let name = value.text.as_str();
+        let found = match (self.backends.find(name), Part::of_backend(name)) {
+            (Some(backend), _) => Ok(backend.clone()),
+            (None, Some(part)) => Err(part.is_missing()),
+            (None, None) if !(name.contains('/') || is_name(name)) => Err(""),
+            (None, None) if self.backends.has(Part::Plugins) => plugin(name),
+            (None, None) => Err(Part::Plugins.is_missing()),
+        };
+        found.map_err(|reason| (Some(value.clone()), reason))
+    }
+
+    /// What is only this backend's own; what only others have is refused.
+    fn own(&mut self, backend: BackendSettings) -> BackendSettings {
+        #[cfg(feature = "backend-nginx-plus")]
+        if let BackendSettings::NginxPlus(_) = backend {
+            self.no_config();
+            return BackendSettings::NginxPlus(self.plus());
+        }
+        if self.backends.has(Part::NginxPlus) {
             self.no_plus();
         }
-        if let Some(value) = self.given("backend-config").cloned()
-            && !matches!(backend, BackendSettings::Plugin(_))
-        {
-            self.refuse(known("backend-config"), &value, "only a plugin reads it".to_owned());
+        match backend {
+            #[cfg(feature = "plugins")]
+            BackendSettings::Plugin(mut plugin) => {
+                if let PluginLibrary::Name(_, dirs) = &mut plugin.library {
+                    *dirs = self.plugin_dirs();
+                }
+                plugin.config = self.maybe("backend-config", path);
+                BackendSettings::Plugin(plugin)
+            }
+            BackendSettings::Linked(linked) => {
+                BackendSettings::Linked(LinkedSettings { config: self.maybe("backend-config", path), ..linked })
+            }
+            #[cfg(feature = "backend-nginx")]
+            other => {
+                self.no_config();
+                other
+            }
         }
-        backend
     }
 
-    /// Any backend, after the one that was asked for was refused.
-    fn without(&mut self, value: &RawValue, reason: &str) -> BackendSettings {
-        self.refuse(known("backend"), value, reason.to_owned());
-        BackendSettings::Nginx
-    }
-
-    fn plugin(&mut self, library: PluginLibrary) -> BackendSettings {
-        let library = match library {
-            PluginLibrary::Name(name, _) => PluginLibrary::Name(name, self.plugin_dirs()),
-            path @ PluginLibrary::Path(_) => path,
-        };
-        BackendSettings::Plugin(PluginSettings { library, config: self.maybe("backend-config", path) })
+    /// Refuses `--backend-config` where nobody would read it.
+    #[cfg(feature = "backend-nginx")]
+    fn no_config(&mut self) {
+        if self.backends.has(Part::Others)
+            && let Some(value) = self.given("backend-config").cloned()
+        {
+            self.refuse(super::lower::known("backend-config"), &value, "LBEX's own backends read none".to_owned());
+        }
     }
 
     /// `--plugin-dir`.
@@ -59,12 +89,18 @@ impl Reader<'_> {
     }
 }
 
-/// A path has a slash in it, a name is one of a plugin.
-fn library(text: &str) -> Option<PluginLibrary> {
-    if text.contains('/') {
-        return path(text).ok().map(PluginLibrary::Path);
-    }
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let is_name = matches!(text.len(), 1..=64) && text.bytes().all(plain) && !text.starts_with('-');
-    is_name.then(|| PluginLibrary::Name(text.to_owned(), Vec::new()))
+/// A path has a slash in it, anything else is a plugin's name.
+#[cfg(feature = "plugins")]
+fn plugin(text: &str) -> Result<BackendSettings, &'static str> {
+    let library = if text.contains('/') {
+        PluginLibrary::Path(path(text).map_err(|_| "")?)
+    } else {
+        PluginLibrary::Name(text.to_owned(), Vec::new())
+    };
+    Ok(BackendSettings::Plugin(PluginSettings { library, deadlines: Deadlines::default(), config: None }))
+}
+
+#[cfg(not(feature = "plugins"))]
+fn plugin(_: &str) -> Result<BackendSettings, &'static str> {
+    Err(Part::Plugins.is_missing())
 }

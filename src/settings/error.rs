@@ -21,6 +21,24 @@ pub enum SettingError {
         /// What is wrong with it, where that is more than 'not one of those allowed'; else empty.
         reason: String,
     },
+    /// `--backend` names one that this binary does not have, or nobody has named one and there is none to take.
+    #[error("--backend: {}; allowed: {allowed}", NoBackend(value.as_ref(), reason))]
+    NoBackend {
+        /// What was given.
+        value: Option<RawValue>,
+        /// Why there is none, where that is more than 'not one of those allowed'; else empty.
+        reason: &'static str,
+        /// What the binary has, in words.
+        allowed: String,
+    },
+    /// A setting of a part of LBEX that this binary is without.
+    #[error("--{}: {} {} is of no use: {}; leave it out", setting.name, Quoted(&value.text), value.origin, setting.part.is_missing())]
+    Absent {
+        /// The setting.
+        setting: &'static Setting,
+        /// What was given.
+        value: RawValue,
+    },
     /// Two settings that exclude each other.
     #[error("--{} ({} {}) and --{} ({} {}) exclude each other: give one of them",
         one.name, Quoted(&one_value.text), one_value.origin, other.name, Quoted(&other_value.text), other_value.origin)]
@@ -121,6 +139,17 @@ impl fmt::Display for Nearest<'_> {
             KeyHint::None => Ok(()),
             KeyHint::Nearest(name) => write!(f, "; did you mean {name}?"),
             KeyHint::CommandLineOnly => f.write_str(": this one can be given on the command line only"),
+        }
+    }
+}
+
+struct NoBackend<'a>(Option<&'a RawValue>, &'a str);
+
+impl fmt::Display for NoBackend<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "{} {} is not valid{}", Quoted(&value.text), value.origin, Aside(self.1)),
+            None => f.write_str("not given, and this binary has none that it takes by itself"),
         }
     }
 }

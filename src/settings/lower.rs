@@ -26,19 +26,21 @@ use super::values::{
 };
 use super::variables::Environment;
 use super::{
-    Affinity, EndpointsApi, NginxSettings, PluginsSettings, SelectionSettings, Settings, SourceSettings, StopProxy,
-    ValidateSettings,
+    Affinity, EndpointsApi, NginxSettings, PluginsSettings, SETTINGS, SelectionSettings, Settings, SourceSettings,
+    StopProxy, ValidateSettings,
 };
 use crate::admin::AdminSettings;
+use crate::registry::Backends;
 
 /// Validates everything that the controller and `lbex render` are told. `warnings` are those found so far.
 pub fn lower(
     raw: &RawSettings,
     environment: &Environment,
     host: Host,
+    backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<Settings, SettingErrors> {
-    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let mut reader = Reader::new(raw, backends, warnings);
     let admin = reader.admin(host);
     let source = reader.source();
     let files = matches!(source, SourceSettings::Manifests(_));
@@ -77,9 +79,10 @@ pub fn lower_for_validate(
     raw: &RawSettings,
     environment: &Environment,
     host: Host,
+    backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<ValidateSettings, SettingErrors> {
-    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let mut reader = Reader::new(raw, backends, warnings);
     let admin = reader.admin(host);
     let settings = ValidateSettings {
         files,
@@ -100,10 +103,12 @@ pub fn lower_for_plugins(
     raw: &RawSettings,
     environment: &Environment,
     host: Host,
+    backends: &Backends,
     warnings: Vec<String>,
 ) -> Result<PluginsSettings, SettingErrors> {
-    let mut reader = Reader { raw, errors: Vec::new(), warnings };
+    let mut reader = Reader::new(raw, backends, warnings);
     let settings = PluginsSettings {
+        backends: backends.clone(),
         dirs: reader.plugin_dirs(),
         config: reader.maybe("backend-config", path),
         nginx: reader.nginx(environment, host),
@@ -117,6 +122,7 @@ pub fn lower_for_plugins(
 /// Reads values and gathers what is wrong with them, so that all of it is told at once.
 pub(super) struct Reader<'a> {
     raw: &'a RawSettings,
+    pub(super) backends: &'a Backends,
     pub(super) errors: Vec<SettingError>,
     warnings: Vec<String>,
 }
@@ -125,7 +131,17 @@ pub(super) fn known(name: &str) -> &'static Setting {
     find(name).unwrap_or_else(|| panic!("the table of settings has {name}"))
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Begins with what is wrong whatever the values are: settings of a part of LBEX that the binary is without. A default asks for
+    /// nothing.
+    fn new(raw: &'a RawSettings, backends: &'a Backends, warnings: Vec<String>) -> Self {
+        let absent = SETTINGS.iter().filter(|setting| !backends.has(setting.part));
+        let given = absent.filter_map(|setting| Some((setting, raw.last(setting)?)));
+        let given = given.filter(|(setting, value)| Some(value.text.as_str()) != setting.default);
+        let errors = given.map(|(setting, value)| SettingError::Absent { setting, value: value.clone() }).collect();
+        Self { raw, backends, errors, warnings }
+    }
+
     fn finish(self) -> Result<Vec<String>, SettingErrors> {
         if self.errors.is_empty() { Ok(self.warnings) } else { Err(SettingErrors(self.errors)) }
     }

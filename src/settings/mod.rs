@@ -37,6 +37,7 @@ pub use self::table::SETTINGS;
 pub use self::variables::Environment;
 use crate::admin::AdminSettings;
 use crate::logging::LogSettings;
+use crate::registry::{Backends, Linked};
 
 /// Everything that the controller, and `lbex render`, are told.
 #[derive(Debug, Clone)]
@@ -174,17 +175,21 @@ pub struct NginxSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendSettings {
     /// The open-source NGINX.
+    #[cfg(feature = "backend-nginx")]
     Nginx,
     /// NGINX Plus.
     #[cfg(feature = "backend-nginx-plus")]
     NginxPlus(PlusSettings),
     /// A shared library.
+    #[cfg(feature = "plugins")]
     Plugin(PluginSettings),
+    /// What somebody has linked into a binary of their own.
+    Linked(LinkedSettings),
 }
 
 /// What only the backend `nginx-plus` reads.
 #[cfg(feature = "backend-nginx-plus")]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlusSettings {
     /// `--nginx-plus-api`, sorted, each once. Empty: LBEX runs an NGINX Plus of its own.
     pub apis: Vec<lbex_backend_nginx_plus::api::ApiUrl>,
@@ -196,15 +201,19 @@ pub struct PlusSettings {
 }
 
 /// Which plugin, and what it is handed.
+#[cfg(feature = "plugins")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginSettings {
     /// The library.
     pub library: PluginLibrary,
+    /// How long its calls may take.
+    pub deadlines: crate::plugin::Deadlines,
     /// `--backend-config`: absolute, nobody has looked at it yet.
     pub config: Option<PathBuf>,
 }
 
 /// How a plugin's library is given.
+#[cfg(feature = "plugins")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PluginLibrary {
     /// By its path, which is absolute.
@@ -213,9 +222,20 @@ pub enum PluginLibrary {
     Name(String, Vec<PathBuf>),
 }
 
+/// Which backend that somebody has linked in, and what it is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkedSettings {
+    /// The backend.
+    pub backend: Linked,
+    /// `--backend-config`: absolute, nobody has looked at it yet.
+    pub config: Option<PathBuf>,
+}
+
 /// What `lbex backends` and `lbex plugin check` are told.
 #[derive(Debug, Clone)]
 pub struct PluginsSettings {
+    /// The backends that this binary has.
+    pub backends: Backends,
     /// `--plugin-dir`.
     pub dirs: Vec<PathBuf>,
     /// `--backend-config`.

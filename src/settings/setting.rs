@@ -1,6 +1,7 @@
 //! What is known about a setting before anybody gives it a value.
 
 use super::table::SETTINGS;
+use crate::registry::Part;
 
 /// What a setting takes: decides how the command line, settings files and completions treat it. Whether a value is valid is
 /// decided when settings are lowered (see [`crate::settings`]).
@@ -98,6 +99,8 @@ pub struct Setting {
     pub help: &'static str,
     /// What its value may be, for error texts.
     pub allowed: &'static str,
+    /// What it is of use to.
+    pub part: Part,
     /// Whether it is read from the command line only: neither a variable nor a key of a settings file exists.
     pub command_line_only: bool,
 }

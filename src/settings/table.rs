@@ -2,6 +2,7 @@
 //! made from it, so that nothing about a setting is written twice.
 
 use super::setting::{Group, Kind, Setting};
+use crate::registry::Part;
 
 const BASE: Setting = Setting {
     name: "",
@@ -14,6 +15,7 @@ const BASE: Setting = Setting {
     group: Group::General,
     help: "",
     allowed: "",
+    part: Part::Every,
     command_line_only: false,
 };
 
@@ -193,6 +195,7 @@ pub static SETTINGS: &[Setting] = &[
     // Proxy
     Setting {
         name: "backend",
+        // As LBEX itself is built; what a binary really has `crate::registry` says.
         kind: Kind::Choice(&["nginx", "nginx-plus"]),
         value_name: "NAME",
         default: Some("nginx"),
@@ -211,6 +214,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Which NGINX: embedded (the one inside this binary), system (nginx from PATH, then from /usr/sbin and other usual \
                folders), the path of one, or auto: embedded where this build has it, else system",
         allowed: "auto, embedded, system, or a path with a '/' in it",
+        part: Part::Nginx,
         ..BASE
     },
     Setting {
@@ -232,6 +236,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Who starts NGINX. self: LBEX. service: `lbex proxy`, which runs with the same --nginx-prefix as a service of its own; LBEX \
                never does, so that a supervisor that ends one of the two does not end the other",
         allowed: "self or service",
+        part: Part::Nginx,
         ..BASE
     },
     Setting {
@@ -261,6 +266,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "How changes of endpoints reach NGINX. push: without a reload, at once with the embedded NGINX, within a second with \
                another from 1.27.3. reload: by reload. auto: push where NGINX can",
         allowed: "auto, push or reload",
+        part: Part::Nginx,
         ..BASE
     },
     Setting {
@@ -297,6 +303,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Endpoints that are gone get no new connections at once, and are removed from NGINX Plus when they have none left, or \
                after this time. off: they are removed at once; the connections that they have go on either way",
         allowed: "off, or a duration up to 365d",
+        part: Part::NginxPlus,
         ..TIMEOUT
     },
     Setting {
@@ -308,6 +315,7 @@ pub static SETTINGS: &[Setting] = &[
                that exist there by name (PORT.PROTOCOL.NAMESPACE.SERVICE, such as 443.tcp.default.web) get the servers of their \
                Service; LBEX starts no NGINX and changes nothing else",
         allowed: "a URL that begins with http:// or https://, without user name, password and query; or unix:/PATH",
+        part: Part::NginxPlus,
         ..BASE
     },
     Setting {
@@ -319,6 +327,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "The authorities (PEM) that may have signed the certificate of an API with https. This file and the next four are read \
                again when they change",
         allowed: "the path of a file",
+        part: Part::NginxPlus,
         ..BASE
     },
     Setting {
@@ -328,6 +337,7 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Plus,
         help: "The client certificate (PEM) that LBEX shows the API; with --nginx-plus-client-key",
         allowed: "the path of a file",
+        part: Part::NginxPlus,
         ..BASE
     },
     Setting {
@@ -337,6 +347,7 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Plus,
         help: "The key (PEM) of --nginx-plus-client-cert",
         allowed: "the path of a file",
+        part: Part::NginxPlus,
         ..BASE
     },
     Setting {
@@ -346,6 +357,7 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Plus,
         help: "A file with the bearer token that LBEX shows the API",
         allowed: "the path of a file",
+        part: Part::NginxPlus,
         ..BASE
     },
     Setting {
@@ -355,6 +367,7 @@ pub static SETTINGS: &[Setting] = &[
         group: Group::Plus,
         help: "A file whose first line is NAME:PASSWORD, which LBEX shows the API (basic authentication)",
         allowed: "the path of a file",
+        part: Part::NginxPlus,
         ..BASE
     },
     Setting {
@@ -367,6 +380,7 @@ pub static SETTINGS: &[Setting] = &[
         help: "Look for plugins in this folder: --backend NAME takes libNAME.so, liblbex_NAME.so or liblbex_plugin_NAME.so. May be given \
                more than once; the first that has it counts",
         allowed: "the path of a folder",
+        part: Part::Plugins,
         ..BASE
     },
     Setting {
@@ -374,8 +388,9 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::File,
         value_name: "FILE",
         group: Group::Proxy,
-        help: "Hand this file to the plugin that --backend names; what it may hold the plugin says",
+        help: "Hand this file to the backend that --backend names, where it is none of LBEX's own; what it may hold that one says",
         allowed: "the path of a file",
+        part: Part::Others,
         ..BASE
     },
     // Health and metrics

@@ -23,7 +23,7 @@ fn flags(flags: &[(&str, &str)]) -> RawSettings {
 fn settings_of(given: &[(&str, &str)], variables: &[(&str, &str)], host: Host) -> Result<Settings, SettingErrors> {
     let environment = variables.iter().copied().collect();
     let (raw, warnings) = layers(flags(given), &environment)?;
-    lower(&raw, &environment, host, warnings)
+    lower(&raw, &environment, host, &Backends::built_in(), warnings)
 }
 
 fn lowered(given: &[(&str, &str)]) -> Settings {
@@ -336,8 +336,13 @@ fn hostile_text_stays_on_one_short_line() {
 #[cfg(feature = "plugins")]
 fn plugins_are_given_by_path_or_by_name() {
     use super::{BackendSettings, PluginLibrary, PluginSettings};
+    use crate::plugin::Deadlines;
     let plugin = |library, config: Option<&str>| {
-        BackendSettings::Plugin(PluginSettings { library, config: config.map(Into::into) })
+        BackendSettings::Plugin(PluginSettings {
+            library,
+            deadlines: Deadlines::default(),
+            config: config.map(Into::into),
+        })
     };
     let given = lowered(&[("backend", "/opt/plugin.so"), ("backend-config", "/c")]).backend;
     assert_eq!(given, plugin(PluginLibrary::Path("/opt/plugin.so".into()), Some("/c")));
@@ -347,16 +352,14 @@ fn plugins_are_given_by_path_or_by_name() {
     assert_eq!(given, plugin(PluginLibrary::Name("my-proxy".to_owned(), vec!["/p".into(), "/q".into()]), None));
     assert_eq!(lowered(&[("plugin-dir", "/p")]).backend, BackendSettings::Nginx, "a folder alone asks for nothing");
     for bad in ["My-Proxy", "plugin.so", "-x", "a b"] {
-        assert!(
-            refused(&[("backend", bad)])
-                .contains("allowed: nginx, nginx-plus, the path of a plugin with a '/' in it, or a plugin's name"),
-            "{bad}"
-        );
+        let error = refused(&[("backend", bad)]);
+        assert!(error.contains(", the path of a plugin with a '/' in it, or a plugin's name"), "{bad}: {error}");
+        assert!(error.contains("allowed: nginx, "), "{bad}: {error}");
     }
     let error = refused(&[("backend-config", "/c")]);
     assert_eq!(
         error,
-        "--backend-config: \"/c\" from the command line is not valid (only a plugin reads it); allowed: the path of a file"
+        "--backend-config: \"/c\" from the command line is not valid (LBEX's own backends read none); allowed: the path of a file"
     );
 }
 
@@ -522,7 +525,8 @@ fn validate_looks_at_no_access_to_a_cluster() {
     let environment =
         [("LBEX_KUBECONFIG", "/k"), ("LBEX_MANIFESTS", "/m"), ("LBEX_SERVICE_POOL", "edge")].into_iter().collect();
     let (raw, warnings) = layers(flags(&[("namespace", "a")]), &environment).unwrap();
-    let settings = lower_for_validate(vec!["/f".into()], &raw, &environment, HOST, warnings).unwrap();
+    let settings =
+        lower_for_validate(vec!["/f".into()], &raw, &environment, HOST, &Backends::built_in(), warnings).unwrap();
     assert_eq!(settings.files, [PathBuf::from("/f")]);
     assert_eq!(settings.namespaces, ["a"]);
     assert_eq!(settings.selection.pool.unwrap().as_str(), "edge");

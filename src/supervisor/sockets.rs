@@ -60,6 +60,34 @@ impl KeptSockets {
         &self.refused
     }
 
+    /// Those that an earlier LBEX left, once.
+    pub fn take(&self) -> Option<(UdpSocket, TcpListener)> {
+        match self.take_left() {
+            Left { udp: Some(udp), tcp: Some(tcp) } => Some((udp, tcp)),
+            Left { udp: None, tcp: None } => None,
+            _ => {
+                tracing::warn!("the supervisor left one of the two sockets only, {UDP} and {TCP}: it is closed");
+                None
+            }
+        }
+    }
+
+    /// Has the supervisor keep these, and no others, where there is one.
+    pub fn keep(&self, udp: &UdpSocket, tcp: &TcpListener) -> io::Result<()> {
+        if !super::listens() {
+            return Ok(());
+        }
+        forget_all()?;
+        store(UDP, udp.as_fd())?;
+        store(TCP, tcp.as_fd())
+    }
+
+    /// Closes those that an earlier LBEX left, and has the supervisor let go of them.
+    pub fn forget(&self) -> io::Result<()> {
+        let left = self.take_left();
+        if left.udp.is_none() && left.tcp.is_none() { Ok(()) } else { forget_all() }
+    }
+
     fn take_left(&self) -> Left {
         std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -83,34 +111,6 @@ fn close(descriptors: &mut ListenFd, index: usize) -> io::Result<()> {
     match descriptors.take_raw_fd(index)? {
         Some(descriptor) => Ok(nix::unistd::close(descriptor)?),
         None => Ok(()),
-    }
-}
-
-#[cfg(feature = "backend-nginx")]
-impl lbex_backend_nginx::SocketKeeper for KeptSockets {
-    fn take(&self) -> Option<lbex_backend_nginx::LeftSockets> {
-        match self.take_left() {
-            Left { udp: Some(udp), tcp: Some(tcp) } => Some(lbex_backend_nginx::LeftSockets { udp, tcp }),
-            Left { udp: None, tcp: None } => None,
-            _ => {
-                tracing::warn!("the supervisor left one of the two sockets only, {UDP} and {TCP}: it is closed");
-                None
-            }
-        }
-    }
-
-    fn keep(&self, udp: &UdpSocket, tcp: &TcpListener) -> io::Result<()> {
-        if !super::listens() {
-            return Ok(());
-        }
-        forget_all()?;
-        store(UDP, udp.as_fd())?;
-        store(TCP, tcp.as_fd())
-    }
-
-    fn forget(&self) -> io::Result<()> {
-        let left = self.take_left();
-        if left.udp.is_none() && left.tcp.is_none() { Ok(()) } else { forget_all() }
     }
 }
 

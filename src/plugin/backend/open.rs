@@ -13,9 +13,9 @@ use super::{Inner, PluginBackend, Turn};
 use crate::plugin::deadlines::Deadlines;
 use crate::plugin::fault::{Fault, text};
 use crate::plugin::library::{LoadError, PluginInfo};
-use crate::plugin::prefix::{Prefix, PrefixError};
 use crate::plugin::revisions::Known;
 use crate::plugin::thread::{Call, PluginThread};
+use crate::prefix::{Prefix, PrefixError};
 
 /// The largest configuration that a plugin is handed, in bytes.
 const LARGEST_CONFIG: u64 = 16 << 20;
@@ -85,7 +85,7 @@ impl PluginBackend {
         let prefix = Prefix::open(&prefix)?;
         let settings = Settings {
             lbex_version: env!("CARGO_PKG_VERSION").to_owned(),
-            state_dir: prefix.plugin(&info.name)?.to_string_lossy().into_owned(),
+            state_dir: prefix.folder("plugins", &info.name)?.to_string_lossy().into_owned(),
             config_file: config.as_ref().map(|path| path.to_string_lossy().into_owned()),
             config: config.as_deref().map(OpenError::read_config).transpose()?,
             shutdown_timeout,

@@ -4,6 +4,7 @@ use lbex_core::backend::Capabilities;
 use lbex_core::settings::{PlanSettings, PortRanges, Reserved};
 
 use super::*;
+use crate::registry::tests::some;
 use crate::settings::{Environment, Host, Origin, RawSettings, RawValue, Settings, find, lower};
 
 fn able() -> PlanSettings {
@@ -51,7 +52,7 @@ fn settings(flags: &[(&str, &str)]) -> Settings {
         raw.add(find(name).unwrap(), RawValue::new(*value, Origin::CommandLine));
     }
     let environment: Environment = std::iter::empty::<(&str, &str)>().collect();
-    lower(&raw, &environment, Host { ipv6: true, root: true }, Vec::new()).unwrap()
+    lower(&raw, &environment, Host { ipv6: true, root: true }, &some(), Vec::new()).unwrap()
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! LBEX with short deadlines, so that a plugin that hangs keeps no test waiting: this test binary again, as a third party's LBEX that
-//! opens the plugin itself.
+//! LBEX with short deadlines, so that a plugin that hangs keeps no test waiting: this test binary again, with its deadlines
+//! in place of LBEX's.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use lbex::cli::{self, Failure};
-use lbex::plugin::{Deadlines, PluginBackend, PluginOptions};
-use lbex::settings::{BackendSettings, PluginLibrary, Settings};
-use lbex_core::backend::ProxyBackend;
+use lbex::cli;
+use lbex::plugin::Deadlines;
+use lbex::registry::Backends;
+use lbex::settings::BackendSettings;
+use lbex::supervisor::KeptSockets;
 use lbex_test_harness::lbex::{Builder, Lbex};
 
 /// Hands the flags on, one on a line.
@@ -31,25 +31,18 @@ pub(crate) fn builder() -> Result<Builder> {
     Ok(Lbex::builder(&std::env::current_exe()?).under(["/bin/sh", "-c", &script]))
 }
 
-async fn open(settings: &Settings) -> Result<Arc<dyn ProxyBackend>, Failure> {
-    let BackendSettings::Plugin(chosen) = &settings.backend else { panic!("no plugin") };
-    let PluginLibrary::Path(library) = chosen.library.clone() else { panic!("no path") };
-    let prefix = settings.nginx.prefix.clone();
-    let config = chosen.config.clone();
-    let options = PluginOptions { library, prefix, config, shutdown_timeout: None, deadlines: DEADLINES };
-    Ok(Arc::new(PluginBackend::open(options).await.map_err(Failure::usage)?))
-}
-
 /// The LBEX of the other process; nothing where none is asked for.
 #[test]
 fn an_lbex() {
     let Ok(flags) = std::env::var(FLAGS) else { return };
     let flags = std::iter::once("lbex").chain(flags.lines());
-    let command = cli::parse(flags, std::iter::empty::<(&str, &str)>()).expect("flags of LBEX");
-    let cli::Command::Run(settings) = command else { panic!("no controller") };
+    let command = cli::parse(flags, std::iter::empty::<(&str, &str)>(), &Backends::built_in());
+    let cli::Command::Run(mut settings) = command.expect("flags of LBEX") else { panic!("no controller") };
+    let BackendSettings::Plugin(plugin) = &mut settings.backend else { panic!("no plugin") };
+    plugin.deadlines = DEADLINES;
     lbex::logging::init(&settings.logging).expect("a log");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
-    let ended = runtime.block_on(lbex::run::controller(*settings, |settings| Box::pin(open(settings))));
+    let ended = runtime.block_on(lbex::run::controller(*settings, KeptSockets::default()));
     runtime.shutdown_timeout(Duration::from_millis(500));
     ended.unwrap_or_else(|failure| panic!("{failure:?}"));
 }

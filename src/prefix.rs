@@ -1,4 +1,5 @@
-//! The prefix where the backend is a plugin: locked as the NGINX backend locks it, so that one LBEX has it, with a folder for each plugin.
+//! The prefix where the backend is somebody else's, a plugin or one linked in: locked as the NGINX backend locks it, so that one LBEX has
+//! it, with a folder for each backend.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -46,7 +47,7 @@ pub enum PrefixError {
 
 /// A prefix that belongs to this process until this value is dropped.
 #[derive(Debug)]
-pub(super) struct Prefix {
+pub(crate) struct Prefix {
     root: PathBuf,
     // Locked as long as it is open.
     _lock: File,
@@ -54,7 +55,7 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// Creates the prefix where it is missing, and locks it. Blocking, and short.
-    pub(super) fn open(path: &Path) -> Result<Self, PrefixError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, PrefixError> {
         let error = |verb| move |source| PrefixError::Io { verb, path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(error("create"))?;
         let root = fs::canonicalize(path).map_err(error("resolve"))?;
@@ -63,9 +64,14 @@ impl Prefix {
         Ok(Self { root, _lock: lock })
     }
 
-    /// The folder of the plugin called `name`, which nobody else can read: `plugins/NAME`.
-    pub(super) fn plugin(&self, name: &str) -> Result<PathBuf, PrefixError> {
-        let path = self.root.join("plugins").join(name);
+    /// Keeps it as long as the process lives.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    /// The folder of the backend called `name`, which nobody else can read: `KIND/NAME`.
+    pub(crate) fn folder(&self, kind: &str, name: &str) -> Result<PathBuf, PrefixError> {
+        let path = self.root.join(kind).join(name);
         let error = |verb| {
             let path = path.clone();
             move |source| PrefixError::Io { verb, path, source }
@@ -132,9 +138,9 @@ mod tests {
         let prefix = Prefix::open(&path).unwrap();
         let error = Prefix::open(&path).unwrap_err().to_string();
         assert!(error.contains(&format!("is in use by process {}", std::process::id())), "{error}");
-        let state = prefix.plugin("x").unwrap();
+        let state = prefix.folder("plugins", "x").unwrap();
         assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
         drop(prefix);
-        assert_eq!(Prefix::open(&path).unwrap().plugin("x").unwrap(), state);
+        assert_eq!(Prefix::open(&path).unwrap().folder("plugins", "x").unwrap(), state);
     }
 }
