@@ -56,7 +56,10 @@ pub fn run(command: Command) -> Result<ExitCode, Failure> {
             block_on(proxy::proxy(*settings))?.map(|()| ExitCode::SUCCESS)
         }
         Command::EndProxy(settings) => {
+            // The kernel shows a process that holds a right only to one that holds it, too: without it, no NGINX would be seen to end.
+            let held = privileges::hand_down_port_right();
             begin(&settings.logging, &[])?;
+            tell_of_port_right(held);
             block_on(end_proxy(&settings))?.map(|()| ExitCode::SUCCESS)
         }
         Command::Render(settings) => {

@@ -36,7 +36,8 @@ fn version(nginx: &[u8]) -> Option<String> {
 
 /// Where the NGINX lies in the program: the only ELF file in it, up to the end of its section headers.
 fn embedded(program: &[u8]) -> Result<(usize, usize)> {
-    let starts = program.windows(4).enumerate().skip(1).filter(|(_, window)| window == b"\x7fELF").map(|(at, _)| at);
+    let mut starts =
+        program.windows(4).enumerate().skip(1).filter(|(_, window)| window == b"\x7fELF").map(|(at, _)| at);
     let end_of = |start: usize| {
         let number = |at: usize, size: usize| {
             let bytes = program.get(start + at..start + at + size)?;
@@ -47,7 +48,7 @@ fn embedded(program: &[u8]) -> Result<(usize, usize)> {
         let is_nginx = program.get(start..end)?.windows(6).any(|window| window == b"nginx/");
         is_nginx.then_some((start, end))
     };
-    starts.filter_map(end_of).next().context("no NGINX in the program")
+    starts.find_map(end_of).context("no NGINX in the program")
 }
 
 fn replace(bytes: &mut [u8], from: &str, to: &str) -> usize {
@@ -62,5 +63,5 @@ fn replace(bytes: &mut [u8], from: &str, to: &str) -> usize {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

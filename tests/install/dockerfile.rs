@@ -1,14 +1,13 @@
-//! The Dockerfile, for those who have Docker: built whole by buildah, which understands it too. (`make image` brings the files of its
-//! first stage along.)
+//! The Dockerfile, built whole by buildah, makes what `make image` makes, which brings the files of its first stage along. (Docker builds
+//! it in `container_page`.)
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::Scratch;
 
-use crate::support::{program, repository, run};
+use crate::support::{debian_archive, program, repository, run};
 
 #[test]
 fn the_dockerfile_makes_the_same_image_as_make_image() -> Result<()> {
@@ -20,10 +19,9 @@ fn the_dockerfile_makes_the_same_image_as_make_image() -> Result<()> {
         run(buildah.args(arguments)).map(|said| said.trim().to_owned())
     };
     // In place of the Debian of a registry, the one of these tests.
-    let cache = std::env::var("LBEX_CACHE").or_else(|_| std::env::var("HOME").map(|home| home + "/.cache/lbex"))?;
-    let debian = Path::new(&cache).join("debian-bookworm.tar").display().to_string();
+    let debian = debian_archive()?.display().to_string();
     let tools = buildah(&["from", "scratch"])?;
-    buildah(&["add", "--quiet", &tools, &debian, "/"]).context("tests/tools/install.sh packaging")?;
+    buildah(&["add", "--quiet", &tools, &debian, "/"])?;
     buildah(&["commit", "--quiet", &tools, "tools"])?;
 
     // What `.dockerignore` leaves of the repository after `make static`.

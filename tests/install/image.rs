@@ -81,7 +81,7 @@ async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped()
     ensure!(!stopping.is_finished(), "it does not wait for the connection");
     drop(connection);
     stopping.await??;
-    page.is_done(|_| true);
+    page.is_done(|command| command.starts_with("podman "));
     assert_eq!(container.inspect("{{.State.ExitCode}}")?, "0", "{}", container.log()?);
     refuses(web).await?;
     as_kubernetes_does(&container, web).await
@@ -126,7 +126,11 @@ async fn as_kubernetes_does(container: &Container, web: SocketAddr) -> Result<()
     runc.arg("--root").arg(container.path("runc")).args(["run", "--bundle"]).arg(&bundle).arg(container.name());
     let runs = Process::start("runc", &runc, &container.path("runc.log"))?;
     serves(web).await.with_context(|| runs.log_tail())?;
+    let mut connection = Conversation::open(web).await?;
     run(Command::new("runc").arg("--root").arg(container.path("runc")).args(["kill", container.name(), "TERM"]))?;
+    refuses(web).await?;
+    connection.say("not done yet").await?;
+    drop(connection);
     let status = runs.wait(SOON).await?;
     ensure!(status.success(), "{status}: {}", runs.log_tail());
     Ok(())

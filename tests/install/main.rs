@@ -2,15 +2,18 @@
 //! real container runtime. `make test-install` builds the static program and says where it is (`LBEX_STATIC`). `release` has a run of its
 //! own: `make test-release`.
 //!
-//! Needs root, and from Debian: podman, runc, buildah, mmdebstrap (`tests/tools/install.sh packaging`).
+//! Needs root, and from Debian: podman, runc, buildah, skopeo, docker.io, mmdebstrap and others (`tests/tools/install.sh packaging`).
 
 mod another;
 mod booted;
+mod container_page;
+mod docker;
 mod dockerfile;
 mod empty_root;
 mod host;
 mod image;
 mod podman;
+mod registry;
 mod release;
 mod support;
 mod tarball;

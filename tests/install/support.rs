@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -26,13 +28,23 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Puts a Debian that systemd boots into a folder.
-pub(crate) fn debian(folder: &Path) -> Result<()> {
+/// The Debian of these tests, one that systemd boots, as an archive.
+pub(crate) fn debian_archive() -> Result<PathBuf> {
     let cache = std::env::var("LBEX_CACHE").or_else(|_| std::env::var("HOME").map(|home| home + "/.cache/lbex"))?;
-    let system = Path::new(&cache).join("debian-bookworm.tar");
-    run(Command::new("tar").arg("-xf").arg(&system).arg("-C").arg(folder))
-        .context("the Debian of these tests: tests/tools/install.sh packaging")?;
-    Ok(())
+    let archive = Path::new(&cache).join("debian-bookworm.tar");
+    ensure!(archive.is_file(), "{} is missing: tests/tools/install.sh packaging", archive.display());
+    Ok(archive)
+}
+
+/// Puts the Debian of these tests into a folder.
+pub(crate) fn debian(folder: &Path) -> Result<()> {
+    run(Command::new("tar").arg("-xf").arg(debian_archive()?).arg("-C").arg(folder)).map(drop)
+}
+
+/// Writes a script.
+pub(crate) fn executable(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 /// Runs a command; what it printed. Fails with that unless it succeeds.
@@ -139,7 +151,7 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn read(name: &'static str) -> Result<Self> {
-        let text = std::fs::read_to_string(repository(name))?;
+        let text = fs::read_to_string(repository(name))?;
         let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
         let commands = blocks.flat_map(str::lines).map(|line| (line.to_owned(), Cell::new(false))).collect();
         Ok(Self { name, commands })

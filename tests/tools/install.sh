@@ -90,6 +90,7 @@ missing_for_packaging() {
     find_program minisign >/dev/null || echo minisign
     find_program skopeo >/dev/null || echo skopeo
     find_program docker-registry >/dev/null || echo docker-registry
+    find_program dockerd >/dev/null || echo docker.io
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
 }
 
@@ -131,6 +132,11 @@ apt_install() {
         install --no-install-recommends "$@"
 }
 
+disable_docker() {
+    local unit
+    for unit in docker.socket docker.service containerd.service; do disable_service "$unit"; done
+}
+
 # A package that was installed for tests must not start at the next boot either.
 disable_service() {
     command -v systemctl >/dev/null || return 0
@@ -169,6 +175,7 @@ install_packages() {
     case $packages in *haproxy*) disable_service haproxy.service ;; esac
     case $packages in *nftables*) disable_service nftables.service ;; esac
     case $packages in *docker-registry*) disable_service docker-registry.service ;; esac
+    case $packages in *docker.io*) disable_docker ;; esac
 }
 
 # --- Go programs -------------------------------------------------------------------------------

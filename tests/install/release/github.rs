@@ -117,7 +117,7 @@ impl Told {
             }
             ("POST", ["releases", "7", "assets"]) => self.upload(head.uri.query().unwrap_or_default(), body),
             ("DELETE", ["releases", "assets", id]) => {
-                self.assets.retain(|(asset, _)| asset["id"].to_string() != *id);
+                self.assets.retain(|(asset, _)| asset["id"].as_u64() != id.parse().ok());
                 (StatusCode::OK, json!({}))
             }
             ("PATCH", ["releases", "7"]) => {

@@ -1,20 +1,17 @@
 //! `make release` against stand-ins for GitHub (its API and its git) and a real registry: in order, stopped in the middle, gone on with.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use lbex_test_harness::Scratch;
 use lbex_test_harness::ports::free_port;
-use lbex_test_harness::process::Process;
-use lbex_test_harness::programs;
-use lbex_test_harness::wait::{SOON, eventually};
-use lbex_test_harness::{Scratch, http};
 
 use super::VERSION;
 use super::github::{GitHub, TOKEN};
-use crate::support::run;
+use crate::registry::Registry;
+use crate::support::{executable, run};
 
 /// A program in place of Cargo, which leaves a small LBEX where a static one would be built: to build and pack that takes long.
 const CARGO: &str = r#"#!/bin/sh
@@ -99,35 +96,6 @@ impl Release {
         let tag = format!("refs/tags/v{VERSION}");
         self.git(folder, &["for-each-ref", "--format=%(*objectname)", &tag])
     }
-
-    /// Starts Debian's registry.
-    async fn start_registry(&self) -> Result<Process> {
-        let settings = format!(
-            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{}\"}}\n",
-            self.path("registry").display(),
-            self.registry
-        );
-        fs::write(self.path("registry.yml"), settings)?;
-        let mut command = Command::new(programs::find("docker-registry")?);
-        let process = Process::start(
-            "registry",
-            command.arg("serve").arg(self.path("registry.yml")),
-            &self.path("registry.log"),
-        )?;
-        let address = ([127, 0, 0, 1], self.registry).into();
-        eventually("the registry answers", SOON, || async {
-            let answer = http::get(address, "/v2/").await?;
-            ensure!(answer.status == 200, "{answer:?}");
-            Ok(())
-        })
-        .await?;
-        Ok(process)
-    }
-}
-
-fn executable(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +137,7 @@ async fn it_goes_step_by_step_stops_where_one_fails_and_goes_on_from_there() -> 
     assets_are_those_built(&release)?;
 
     // Everything is there: it is published, and that is the last thing. Once more changes nothing.
-    let _registry = release.start_registry().await?;
+    let _registry = Registry::start_at(release.registry, &release.scratch).await?;
     let (success, said) = release.release()?;
     assert!(success && said.contains(&format!("LBEX {VERSION} is released")), "{said}");
     let writes = release.github.told(|told| told.writes.clone());
