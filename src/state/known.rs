@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lbex_core::desired::{Delta, DesiredState, ServiceChange, ServiceConfig};
 use lbex_core::names::ServiceKey;
 
-/// How many changes of one Service may wait to be confirmed one by one; beyond, the last two are joined.
+/// How many changes of one Service may wait to be confirmed one by one; beyond, two are joined.
 const WAITING_CHANGES: usize = 8;
 
 /// What is known to be good, and what waits to be confirmed.
@@ -40,14 +40,9 @@ impl Known {
     /// This delta is on its way to the proxy.
     pub(super) fn submitted(&mut self, delta: &Delta) {
         for (key, change) in &delta.changes {
-            let waiting = self.waiting.entry(key.clone()).or_default();
-            let (after, mut servers_only) = (change.after().cloned(), change.servers_only());
-            if waiting.len() >= WAITING_CHANGES
-                && let Some(last) = waiting.pop()
-            {
-                servers_only &= last.servers_only;
-            }
-            waiting.push(Waiting { generation: delta.to, after, servers_only, taken: false });
+            let (after, servers_only) = (change.after().cloned(), change.servers_only());
+            let new = Waiting { generation: delta.to, after, servers_only, taken: false };
+            wait(self.waiting.entry(key.clone()).or_default(), new);
         }
     }
 
@@ -94,6 +89,23 @@ impl Known {
     pub(super) fn confirmed(&self) -> DesiredState {
         self.confirmed.clone()
     }
+}
+
+/// Adds a change, and joins two where too many wait: then what ends with the later one is confirmed with that. A change that a push
+/// may confirm is not joined with one before it that only an apply confirms: there may never be another apply.
+fn wait(waiting: &mut Vec<Waiting>, mut new: Waiting) {
+    if waiting.len() >= WAITING_CHANGES
+        && let Some(last) = waiting.pop()
+    {
+        if new.servers_only && !last.servers_only {
+            // In place of the one before it.
+            waiting.pop();
+            waiting.push(last);
+        } else {
+            new.servers_only &= last.servers_only;
+        }
+    }
+    waiting.push(new);
 }
 
 /// Whether that made a difference.

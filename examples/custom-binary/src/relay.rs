@@ -72,15 +72,12 @@ impl ProxyBackend for Relay {
         let (mut listeners, mut refused) = (BTreeMap::new(), BTreeMap::new());
         let mut changed = running.len() < before;
         for (address, (service, listener)) in wanted {
-            let serving = match running.remove(&address) {
-                Some(serving) => {
-                    changed |= serving.becomes(listener);
-                    Ok(serving)
-                }
-                None => {
-                    changed = true;
-                    Serving::start(address, listener)
-                }
+            let serving = if let Some(serving) = running.remove(&address) {
+                changed |= serving.becomes(listener);
+                Ok(serving)
+            } else {
+                changed = true;
+                Serving::start(address, listener)
             };
             match serving {
                 Ok(serving) => drop(listeners.insert(address, serving)),

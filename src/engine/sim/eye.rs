@@ -204,6 +204,7 @@ impl State {
         self.check_owed();
         self.life.owed.clear();
         self.life.applying = Some(now);
+        self.life.applies_last_good = self.only_resumed();
     }
 
     /// The delta has to lead from what was last applied, with what was pushed since, to what is desired.

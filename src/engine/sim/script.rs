@@ -34,7 +34,7 @@ impl State {
             Event::Put(put) => self.put(put),
             Event::Taken(taken) => self.take(taken),
             // Whether it gets the last good state is looked at when that begins to be applied; whoever starts it then is late.
-            Event::StartedByOthers if self.only_resumed() && self.life.applying.is_some() => {
+            Event::StartedByOthers if self.life.applying.is_some() && self.life.applies_last_good => {
                 self.schedule(self.now() + 100, Event::StartedByOthers);
             }
             Event::StartedByOthers => self.started_by_others(),

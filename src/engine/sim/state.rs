@@ -88,6 +88,8 @@ pub(super) struct Life {
     pub(super) refused: BTreeSet<ServiceKey>,
     /// Since when an apply is in progress.
     pub(super) applying: Option<u64>,
+    /// Whether it is, or was, of the last good state, before any plan.
+    pub(super) applies_last_good: bool,
     pub(super) pushes_open: usize,
     /// When the last reload or failed attempt began.
     pub(super) last_reload: Option<u64>,

@@ -168,6 +168,35 @@ async fn pushes_count_before_and_beside_an_apply_and_not_where_more_than_servers
     assert_eq!(server_in(&file), Some(4));
 }
 
+/// Ports change while applies fail; the last apply succeeds, and the servers that changed meanwhile were pushed.
+#[tokio::test(start_paused = true)]
+async fn a_push_after_many_changes_that_waited_counts_without_another_apply() {
+    let prefix = tempfile::tempdir().unwrap();
+    let (file, last_good, _) = start(&prefix);
+    let config = |port: u16, n: u64| {
+        service("web", vec![listener(Protocol::Tcp, port, addresses(&[&format!("10.0.0.{n}:80")]))])
+    };
+    let change = |n: u64, before: Option<Arc<ServiceConfig>>, after: Arc<ServiceConfig>| {
+        let change =
+            before.map_or(ServiceChange::Added(after.clone()), |before| ServiceChange::Changed { before, after });
+        Delta { from: n - 1, to: n, changes: BTreeMap::from([(key("web"), change)]) }
+    };
+    last_good.submitted(&change(1, None, config(1, 1)));
+    for n in 2..=30 {
+        let port = u16::try_from(n).unwrap();
+        last_good.submitted(&change(n, Some(config(port - 1, 1)), config(port, 1)));
+    }
+    // The apply of 30 is on its way.
+    let pushed = change(31, Some(config(30, 1)), config(30, 2));
+    last_good.submitted(&pushed);
+    last_good.pushed(&pushed);
+    last_good.applied(30);
+    sleep(Duration::from_secs(10)).await;
+    let saved = file.read().unwrap().unwrap().desired.services[&key("web")].clone();
+    assert_eq!((saved.listeners[0].port, server_in(&file)), (30, Some(2)));
+    last_good.finish().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_that_wait_for_long_are_joined_and_none_is_lost() {
     let prefix = tempfile::tempdir().unwrap();
