@@ -143,7 +143,7 @@ test-features: ## The tests of LBEX's library and of its command line with some 
 .PHONY: lint
 lint: $(CARGO_DENY) ## Check formatting, lints, dependencies and documentation
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --test install -- -D warnings
 	$(CARGO_DENY) check bans licenses sources
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace
 	$(MAKE) features
