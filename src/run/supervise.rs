@@ -52,8 +52,10 @@ fn end(why: &str, backtrace: Option<&Backtrace>) -> ! {
         tracing::error!("{backtrace}");
     }
     tracing::error!("{why}");
+    // Kept to the end: it is the last line, whatever other threads still do.
+    let mut last = std::io::stderr().lock();
     // Nobody is left to be told that standard error cannot be written.
-    let _ = writeln!(std::io::stderr(), "lbex: {why}");
+    let _ = writeln!(last, "lbex: {why}");
     drop(limit);
     std::process::exit(i32::from(DEFECT));
 }
