@@ -94,6 +94,11 @@ impl NginxProcess {
     pub fn is_shutting_down(&self) -> bool {
         self.title.contains("is shutting down")
     }
+
+    /// Whether it only checks a configuration (`nginx -t`), and serves nobody.
+    pub fn is_check(&self) -> bool {
+        self.title.contains(" -t ")
+    }
 }
 
 /// The NGINX processes that run from a folder or have a file of it open, masters and workers, in the order of

@@ -61,7 +61,7 @@ async fn nginx_belongs_to_lbex_proxy_and_neither_ends_with_the_other() -> Result
     lbex.wait_log("does not answer on", SOON).await?;
     stays("no NGINX but those that check", Duration::from_millis(300), || async {
         let mut serving = processes_of(&prefix);
-        serving.retain(|process| !process.title.contains(" -t "));
+        serving.retain(|process| !process.is_check());
         ensure!(serving.is_empty(), "{serving:?}");
         Ok(())
     })

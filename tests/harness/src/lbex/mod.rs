@@ -231,7 +231,8 @@ impl Lbex {
     /// The ids of the NGINX processes that serve new clients, master and workers.
     pub fn serving_nginx_pids(&self) -> Vec<u32> {
         let processes = self.nginx_processes();
-        processes.iter().filter(|process| !process.is_shutting_down()).map(|process| process.pid).collect()
+        let serving = processes.iter().filter(|process| !process.is_shutting_down() && !process.is_check());
+        serving.map(|process| process.pid).collect()
     }
 
     /// Awaits `work`; fails early, with the end of the log, if LBEX ends meanwhile.
