@@ -182,15 +182,11 @@ async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), 
     let mut accepting = awaited.old_workers.clone();
     let mut titled = BTreeMap::new();
     loop {
-        accepting.retain(|id| match proc::role_of(*id) {
-            None => false,
-            // It takes this title right before it closes its listening sockets, and waits for events right after that.
-            Some(Role::ShuttingDown) => {
-                let since = *titled.entry(*id).or_insert_with(Instant::now);
-                !proc::is_idle(*id) && since.elapsed() < CLOSING
-            }
-            Some(_) => true,
-        });
+        (accepting, titled) = proc::blocking(move || {
+            accepting.retain(|id| accepts(*id, &mut titled));
+            (accepting, titled)
+        })
+        .await;
         if accepting.is_empty() {
             return Ok(());
         }
@@ -206,6 +202,19 @@ async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), 
             });
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Whether a worker still accepts connections. `titled`: since when those that finish say so.
+fn accepts(id: ProcessId, titled: &mut BTreeMap<ProcessId, Instant>) -> bool {
+    match proc::role_of(id) {
+        None => false,
+        // It takes this title right before it closes its listening sockets, and waits for events right after that.
+        Some(Role::ShuttingDown) => {
+            let since = *titled.entry(id).or_insert_with(Instant::now);
+            !proc::is_idle(id) && since.elapsed() < CLOSING
+        }
+        Some(_) => true,
     }
 }
 

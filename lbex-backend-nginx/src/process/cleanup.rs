@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::proc::{self, Role};
-use super::{Nginx, ProcessError, ProcessId, procfs};
+use super::{Nginx, ProcessError, ProcessId, procfs, send_if_alive};
 use crate::prefix::Layout;
 
 /// How long orphan workers may take to let go of their ports after each signal.
@@ -90,12 +90,7 @@ impl Nginx {
 /// Answers those that it signalled.
 fn signal_each(processes: Vec<ProcessId>, signal: Signal) -> Result<Vec<ProcessId>, ProcessError> {
     for id in &processes {
-        let failed = |errno: nix::errno::Errno| ProcessError::Signal {
-            signal: signal.as_str(),
-            pid: id.pid,
-            source: errno.into(),
-        };
-        proc::signal(*id, signal).map_err(failed)?;
+        send_if_alive(*id, signal)?;
     }
     Ok(processes)
 }

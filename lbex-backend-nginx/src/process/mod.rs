@@ -272,11 +272,20 @@ impl Nginx {
 
 /// Sends a signal to a process that has to be there.
 async fn send(id: ProcessId, signal: Signal) -> Result<(), ProcessError> {
-    match proc::blocking(move || proc::signal(id, signal)).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() }),
-        Err(errno) => Err(ProcessError::Signal { signal: signal.as_str(), pid: id.pid, source: errno.into() }),
+    if proc::blocking(move || send_if_alive(id, signal)).await? {
+        Ok(())
+    } else {
+        Err(ProcessError::MasterEnded { pid: id.pid, lines: Vec::new() })
     }
+}
+
+/// `Ok(false)`: it had ended. Blocks, shortly.
+fn send_if_alive(id: ProcessId, signal: Signal) -> Result<bool, ProcessError> {
+    proc::signal(id, signal).map_err(|errno| ProcessError::Signal {
+        signal: signal.as_str(),
+        pid: id.pid,
+        source: errno.into(),
+    })
 }
 
 /// The workers of a master, also one that was started so lately that it still has its master's title; `None` where the kernel does

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::proc::{self, NginxProcess, Role};
-use super::{Nginx, ProcessError};
+use super::{Nginx, ProcessError, send_if_alive};
 
 /// How long processes may take to end after a signal that ends them at once.
 const GRACE: Duration = Duration::from_secs(2);
@@ -78,11 +78,7 @@ fn signal_all(processes: &[NginxProcess], signal: Signal) -> Result<(), ProcessE
     let has_master = |p: &NginxProcess| masters.iter().any(|master| master.id.pid == p.parent);
     let orphans = processes.iter().filter(|p| p.role != Role::Master && (signal == Signal::SIGKILL || !has_master(p)));
     for process in masters.iter().copied().chain(orphans) {
-        proc::signal(process.id, signal).map_err(|errno| ProcessError::Signal {
-            signal: signal.as_str(),
-            pid: process.id.pid,
-            source: errno.into(),
-        })?;
+        send_if_alive(process.id, signal)?;
     }
     Ok(())
 }

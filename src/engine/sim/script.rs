@@ -180,9 +180,12 @@ impl State {
     /// For how long it is quiet at the end, in ms: what is held when this is first asked is let go in that time, too, and what was let
     /// go in that instant is applied.
     fn quiet(&mut self) -> u64 {
-        let hold = self.setup.hold.filter(|_| !self.eye.belief.is_sure());
-        let applying = self.life.applying.as_ref().map(|_| 0);
-        *self.eye.quiet.get_or_insert(QUIET + hold.or(applying).map_or(0, |more| more + NO_RELOADS))
+        let more = match self.setup.hold {
+            Some(hold) if !self.eye.belief.is_sure() => hold + NO_RELOADS,
+            _ if self.life.applying.is_some() => NO_RELOADS,
+            _ => 0,
+        };
+        *self.eye.quiet.get_or_insert(QUIET + more)
     }
 
     /// Everything is well from now on.
