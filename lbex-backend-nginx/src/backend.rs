@@ -203,7 +203,7 @@ impl NginxBackend {
         if let Some(begin) = state.new_workers.take() {
             pusher.retire_before(begin);
         }
-        pusher.settle();
+        pusher.settle().await;
         if !late.is_empty() {
             tracing::warn!(
                 services = late.len(),

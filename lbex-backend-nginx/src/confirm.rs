@@ -3,7 +3,7 @@
 //! Every configuration has a stream server on the UNIX socket `run/generation.sock` that returns the generation. A
 //! signal proves nothing: a reload may fail later, and then the old configuration goes on answering.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use crate::process::proc::{self, Role};
+use crate::process::closing::Closing;
+use crate::process::proc;
 use crate::process::{ErrorLog, Level, LogLine, LogPosition, ProcessError, ProcessId};
 
 /// The longest text of a generation, in bytes.
@@ -22,10 +23,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How often NGINX is asked while a generation is awaited.
 const POLL: Duration = Duration::from_millis(3);
-
-/// How long a worker that finishes may take to close its listening sockets, where it never rests: it has a processor's time to itself
-/// then.
-const CLOSING: Duration = Duration::from_millis(250);
 
 /// How long NGINX's words about a failure are collected after the first.
 const MORE_WORDS: Duration = Duration::from_millis(30);
@@ -102,7 +99,7 @@ pub struct Awaited<'a> {
     /// The UNIX socket on which it is to answer.
     pub socket: PathBuf,
     /// The workers of before: none of them may accept connections in the end.
-    pub old_workers: Vec<ProcessId>,
+    pub old_workers: BTreeSet<ProcessId>,
     /// The text that the new configuration returns on its socket.
     pub generation: &'a str,
     /// Where the error log ended before NGINX was told.
@@ -180,11 +177,11 @@ fn refusal(lines: &[LogLine], master: i32) -> bool {
 
 async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), ProcessError> {
     let mut accepting = awaited.old_workers.clone();
-    let mut titled = BTreeMap::new();
+    let mut closing = Closing::default();
     loop {
-        (accepting, titled) = proc::blocking(move || {
-            accepting.retain(|id| accepts(*id, &mut titled));
-            (accepting, titled)
+        (accepting, closing) = proc::blocking(move || {
+            accepting.retain(|id| closing.accepts(*id));
+            (accepting, closing)
         })
         .await;
         if accepting.is_empty() {
@@ -202,19 +199,6 @@ async fn await_old_workers(awaited: &Awaited<'_>, begin: Instant) -> Result<(), 
             });
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-/// Whether a worker still accepts connections. `titled`: since when those that finish say so.
-fn accepts(id: ProcessId, titled: &mut BTreeMap<ProcessId, Instant>) -> bool {
-    match proc::role_of(id) {
-        None => false,
-        // It takes this title right before it closes its listening sockets, and waits for events right after that.
-        Some(Role::ShuttingDown) => {
-            let since = *titled.entry(id).or_insert_with(Instant::now);
-            !proc::is_idle(id) && since.elapsed() < CLOSING
-        }
-        Some(_) => true,
     }
 }
 

@@ -223,19 +223,25 @@ impl Pusher {
         self.responder.set(&config.service, generation, &told, None);
     }
 
-    /// Where NGINX serves a Service as it should be, nothing is kept of what was before.
-    pub(super) fn settle(&self) {
+    /// Where NGINX serves a Service as it should be, nothing is kept of what was before. Waits until NGINX has let go of it too; what
+    /// still comes after that is watched.
+    pub(super) async fn settle(self: &Arc<Self>) {
         let mut settled = Vec::new();
         for (key, known) in &mut self.live().services {
-            if known.wanted.is_some() && known.wanted == known.good && known.told.take().is_some() {
-                let asked = known.good.as_ref().map(|part| part.groups.clone()).unwrap_or_default();
-                settled.push((key.clone(), known.generation, groups(&known.config), asked));
+            if let Some(good) = known.good.as_ref().filter(|good| known.wanted.as_ref() == Some(*good))
+                && known.told.take().is_some()
+            {
+                settled.push((key.clone(), known.generation, groups(&known.config), good.clone()));
             }
         }
-        for (key, generation, groups, asked) in settled {
-            self.responder.keep_only(&key, &asked);
-            self.responder.set(&key, generation, &groups, None);
+        for (key, generation, groups, good) in &settled {
+            self.responder.keep_only(key, &good.groups);
+            self.responder.set(key, *generation, groups, None);
         }
+        let mut names = names(settled.iter().map(|(key, .., good)| (key, good)));
+        names.retain(|name| self.responder.was_asked(name));
+        let (_, coming) = self.responder.applied(&names, pause(self.immediate), APPLIED).await;
+        self.watch(coming);
     }
 
     /// Services that did not get their servers in time since this was last asked.

@@ -96,7 +96,12 @@ fn signal_each(processes: Vec<ProcessId>, signal: Signal) -> Result<Vec<ProcessI
 }
 
 fn still_accepting(mut processes: Vec<ProcessId>) -> Vec<ProcessId> {
-    processes.retain(|id| !matches!(proc::role_of(*id), None | Some(Role::ShuttingDown)));
+    processes.retain(|id| match proc::role_of(*id) {
+        // NGINX tries ports for two seconds: what it has not closed yet is no reason to end it, and its connections.
+        Some(Role::ShuttingDown) => false,
+        Some(_) => true,
+        None => proc::is_alive(*id),
+    });
     processes
 }
 

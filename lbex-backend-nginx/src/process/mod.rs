@@ -4,6 +4,7 @@
 //! time, so it makes no difference whether this LBEX started it or an earlier one did.
 
 mod cleanup;
+pub(crate) mod closing;
 mod error;
 mod error_log;
 mod held;
@@ -15,6 +16,7 @@ mod starter;
 mod stop;
 mod upgrade;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -241,9 +243,10 @@ impl Nginx {
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
         let since = self.log.position();
         let layout = self.layout.clone();
-        let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<Vec<_>>();
-        let old_workers = proc::blocking(move || workers_of(master.id, &layout)).await;
-        let old_workers = old_workers.unwrap_or_else(|| ids(&master.workers));
+        let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<BTreeSet<_>>();
+        let mut old_workers = proc::blocking(move || workers_of(master.id, &layout)).await;
+        // The kernel may leave a child out where another one ends meanwhile.
+        old_workers.extend(ids(&master.workers));
         send(master.id, Signal::SIGHUP).await?;
         let mut awaited = Awaited { master: master.id, socket, old_workers, generation, since, deadline };
         let confirmed = await_generation(&self.log, &awaited).await?;
@@ -288,11 +291,11 @@ fn send_if_alive(id: ProcessId, signal: Signal) -> Result<bool, ProcessError> {
     })
 }
 
-/// The workers of a master, also one that was started so lately that it still has its master's title; `None` where the kernel does
+/// The workers of a master, also one that was started so lately that it still has its master's title; none where the kernel does
 /// not tell a process's children.
-fn workers_of(master: ProcessId, layout: &Layout) -> Option<Vec<ProcessId>> {
-    let workers = proc::children(master.pid)?.into_iter().filter_map(|pid| proc::nginx_process(pid, layout));
-    Some(workers.map(|process| process.id).collect())
+fn workers_of(master: ProcessId, layout: &Layout) -> BTreeSet<ProcessId> {
+    let children = proc::children(master.pid).unwrap_or_default();
+    children.into_iter().filter_map(|pid| proc::nginx_process(pid, layout)).map(|process| process.id).collect()
 }
 
 fn glance(layout: &Layout) -> Option<Glance> {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -51,6 +52,8 @@ struct Stat {
     name: String,
     state: char,
     parent: i32,
+    /// Processor time in clock ticks, of which there are a hundred a second.
+    used: u64,
     started: u64,
 }
 
@@ -66,6 +69,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
         name: before.split_once('(')?.1.to_owned(),
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        used: fields.get(11)?.parse::<u64>().ok()?.saturating_add(fields.get(12)?.parse().ok()?),
         started: fields.get(19)?.parse().ok()?,
     })
 }
@@ -106,9 +110,20 @@ pub(crate) async fn lives(id: ProcessId) -> bool {
     blocking(move || is_alive(id)).await
 }
 
-/// Whether a process waits for something to happen, or has ended.
-pub(crate) fn is_idle(id: ProcessId) -> bool {
-    stat(id.pid).is_none_or(|stat| stat.started != id.started || stat.state == 'S' || stat.ended())
+/// What a process is doing at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// It waits for something to happen, or was stopped (SIGSTOP).
+    pub(crate) rests: bool,
+    /// The processor time that it has had.
+    pub(crate) used: Duration,
+}
+
+/// What a process is doing; `None` if it ended.
+pub(crate) fn activity(id: ProcessId) -> Option<Activity> {
+    let stat = stat(id.pid).filter(|stat| stat.started == id.started && !stat.ended())?;
+    // The kernel gives it to programs in hundredths of a second, whatever it counts in itself.
+    Some(Activity { rests: matches!(stat.state, 'S' | 'T' | 't'), used: Duration::from_millis(stat.used * 10) })
 }
 
 /// The title of a process: its command line, which NGINX overwrites with what it does.
@@ -144,9 +159,28 @@ fn role(title: &str) -> Option<Role> {
 
 /// What a process of NGINX does now; `None` if it ended, or is none.
 pub(crate) fn role_of(id: ProcessId) -> Option<Role> {
-    let role = role(&title(id.pid)?)?;
+    let role = role_by_title(id.pid)?;
     is_alive(id).then_some(role)
 }
+
+/// The role of an NGINX by its title, which it may be writing at this very moment: then it is looked at again.
+fn role_by_title(pid: i32) -> Option<Role> {
+    for _ in 0..TITLE_READS {
+        let title = title(pid)?;
+        if let Some(role) = role(&title) {
+            return Some(role);
+        }
+        if !title.starts_with("nginx:") {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
+}
+
+/// NGINX writes a title in pieces, within less than a microsecond unless its processor is taken from it. Those of its other
+/// processes (a cache's, for one) have no role here.
+const TITLE_READS: usize = 3;
 
 /// Whether a process of NGINX works in the prefix.
 ///
@@ -173,8 +207,7 @@ pub(crate) fn nginx_process(pid: i32, layout: &Layout) -> Option<NginxProcess> {
     if !name(pid)?.starts_with("nginx") {
         return None;
     }
-    let title = title(pid)?;
-    let role = role(&title)?;
+    let role = role_by_title(pid)?;
     let stat = stat(pid).filter(|stat| !stat.ended())?;
     let id = ProcessId { pid, started: stat.started };
     let found = NginxProcess { id, parent: stat.parent, role, stopped: stat.state == 'T' };
@@ -282,9 +315,9 @@ mod tests {
 
     #[test]
     fn stat_is_read_whatever_the_name_of_the_process() {
-        let text = "12 (a) S 9 (x) Z 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        let text = "12 (a) S 9 (x) Z 7 1 1 0 -1 0 0 0 0 0 30 4 0 0 20 0 1 0 4711 0 0";
         let stat = parse_stat(text).expect("it parses");
-        assert_eq!((stat.state, stat.parent, stat.started), ('Z', 7, 4711));
+        assert_eq!((stat.state, stat.parent, stat.used, stat.started), ('Z', 7, 34, 4711));
         assert_eq!(stat.name, "a) S 9 (x");
     }
 

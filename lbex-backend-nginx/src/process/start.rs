@@ -1,5 +1,6 @@
 //! Starts NGINX.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
@@ -48,7 +49,7 @@ impl Nginx {
         let awaited = Awaited {
             master: master.id,
             socket: self.layout.generation_socket(),
-            old_workers: Vec::new(),
+            old_workers: BTreeSet::new(),
             generation: &options.generation,
             since,
             deadline,

@@ -1,5 +1,6 @@
 //! Exchanges the binary of a running NGINX without losing a connection (contract section 8).
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -86,7 +87,7 @@ impl Nginx {
                 let awaited = Awaited {
                     master: id,
                     socket: self.layout.generation_socket(),
-                    old_workers: Vec::new(),
+                    old_workers: BTreeSet::new(),
                     generation,
                     since,
                     deadline,
