@@ -72,8 +72,16 @@ async fn a_port_that_is_taken_concerns_its_service_alone() {
         assert_eq!((report.action, report.refused.len()), (Action::Unchanged, 1));
         // The port becomes free.
         drop(holder);
-        let report = bench.apply_again().await;
-        assert_eq!((report.action, report.refused.len()), (Action::Reloaded, 0));
+        let begin = Instant::now();
+        let report = loop {
+            let report = bench.apply_again().await;
+            // A program that another test starts has the listener too, until it is executed.
+            if report.refused.is_empty() {
+                break report;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{report:?}");
+        };
+        assert_eq!(report.action, Action::Reloaded);
         assert_eq!(answers(taken), named("one"));
         // UDP taken.
         let _holder = UdpSocket::bind(b).expect("bound");
@@ -127,7 +135,7 @@ async fn a_killed_nginx_is_noticed_and_started_again() {
         for pid in bench.pids().await.into_iter().rev() {
             kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
         }
-        eventually("it is noticed", async || !bench.backend().observe().await.expect("observed").healthy).await;
+        eventually("it is noticed", async || bench.backend().observe().await.is_ok_and(|seen| !seen.healthy)).await;
         let begin = Instant::now();
         assert_eq!(bench.apply_again().await.action, Action::Started);
         println!("started again after {:?}", begin.elapsed());
@@ -136,14 +144,13 @@ async fn a_killed_nginx_is_noticed_and_started_again() {
 
         // The master alone: its workers serve on, and hold the ports.
         kill(Pid::from_raw(bench.master().await), Signal::SIGKILL).expect("killed");
-        eventually("it is noticed", async || !bench.backend().observe().await.expect("observed").in_step).await;
+        eventually("it is noticed", async || bench.backend().observe().await.is_ok_and(|seen| !seen.in_step)).await;
         let begin = Instant::now();
         assert_eq!(bench.apply_again().await.action, Action::Started);
         println!("orphans replaced after {:?}", begin.elapsed());
         assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
         assert_eq!(answers(a), named("one"));
-        let observed = bench.backend().observe().await.expect("observed");
-        assert!(observed.healthy && observed.in_step, "{observed:?}");
+        bench.is_well().await;
         bench.stop().await;
     }
 }
@@ -164,9 +171,8 @@ async fn observe_answers_while_apply_hangs() {
         tokio::pin!(apply);
         let hangs = tokio::time::timeout(Duration::from_millis(300), &mut apply).await;
         assert!(hangs.is_err(), "{hangs:?}");
-        let begin = Instant::now();
-        let observed = backend.observe().await.expect("observed");
-        assert!(begin.elapsed() < Duration::from_secs(1) && observed.healthy && observed.in_step, "{observed:?}");
+        // Bounded, as `apply` has the master to wait for.
+        tokio::time::timeout(PATIENCE, bench.is_well()).await.expect("an answer");
         kill(master, Signal::SIGCONT).expect("continued");
         assert_eq!(apply.await.expect("applied").action, Action::Reloaded);
     }
@@ -215,8 +221,8 @@ async fn a_second_lbex_on_the_prefix_is_refused() {
     assert!(error.contains(&std::process::id().to_string()), "{error}");
     assert!(bench.backend().capabilities().description.starts_with("NGINX 1."));
     eventually("it is said that NGINX does not run", async || {
-        let observed = bench.backend().observe().await.expect("observed");
-        !observed.healthy && observed.detail.contains("does not run")
+        let observed = bench.backend().observe().await;
+        observed.is_ok_and(|observed| !observed.healthy && observed.detail.contains("does not run"))
     })
     .await;
 }

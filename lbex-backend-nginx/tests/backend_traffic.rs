@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bench::{Bench, LONG, SHORT, answers, at, both, named, to};
 use common::{by, nginxes, on, service, tcp, udp};
-use lbex_core::backend::{Action, ProxyBackend};
+use lbex_core::backend::Action;
 use lbex_core::desired::{Algorithm, Listener};
 use net::{ask_tcp, ask_udp, free_port, has_ipv6, is_alive, own_address, read_name, send_all, server};
 
@@ -27,8 +27,7 @@ async fn traffic_follows_the_desired_state() {
         let report = bench.apply(&[both("a", a, &[one]), both("b", b, &[two])]).await;
         assert_eq!((report.action, report.refused.len()), (Action::Started, 0));
         assert_eq!((answers(a), answers(b)), (named("one"), named("two")));
-        let observed = bench.backend().observe().await.expect("observed");
-        assert!(observed.healthy && observed.in_step, "{observed:?}");
+        bench.is_well().await;
 
         // Another server; a connection to the other Service stays.
         let held = TcpStream::connect(b).expect("connected");
@@ -44,7 +43,7 @@ async fn traffic_follows_the_desired_state() {
         bench.apply(&[both("a", a, &[]), both("b", b, &[two])]).await;
         let begin = Instant::now();
         assert_eq!(ask_tcp(a), Some(String::new()));
-        assert!(begin.elapsed() < Duration::from_secs(1));
+        assert!(begin.elapsed() < Duration::from_millis(2500), "sooner than a connection would be given up");
         for _ in 0..3 {
             assert_eq!(ask_udp(a, b"hello", SHORT), None);
         }
@@ -173,7 +172,7 @@ async fn names_are_resolved_while_nginx_runs_and_never_hold_it_up() {
         };
         let begin = Instant::now();
         let report = bench.apply(&[service("a", with(a, resolver)), service("b", with(b, nobody))]).await;
-        assert!(begin.elapsed() < Duration::from_secs(4) && report.refused.is_empty(), "{report:?}");
+        assert!(begin.elapsed() < Duration::from_millis(4900) && report.refused.is_empty(), "{report:?}");
         assert_eq!(answers(a), named("one"));
         assert_eq!(ask_udp(b, b"hello", SHORT), None);
         bench.stop().await;

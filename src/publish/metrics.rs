@@ -301,6 +301,7 @@ impl Metrics {
 
     /// The backend applied a desired state. `delta` is what it was given as changed since it last did.
     pub fn applied(&self, delta: &Delta, report: &ApplyReport, took: Duration) {
+        let _together = self.together();
         self.apply_duration.get_or_create(&[("action", report.action.as_str())]).observe(took.as_secs_f64());
         for reason in &report.reloads {
             self.reloads.get_or_create(&[("reason", reason.as_str())]).inc();
@@ -310,6 +311,7 @@ impl Metrics {
 
     /// Changes of servers were pushed; `late`: how many Services' the data plane did not take in time.
     pub fn pushed(&self, delta: &Delta, late: usize, took: Duration) {
+        let _together = self.together();
         if late == 0 {
             self.push_duration.observe(took.as_secs_f64());
         }
@@ -317,10 +319,10 @@ impl Metrics {
         self.confirmed(delta, delta.to);
     }
 
+    /// Whoever calls it holds [`Self::together`].
     fn confirmed(&self, delta: &Delta, generation: u64) {
         self.applied_generation.set(signed(generation).max(self.applied_generation.get()));
         self.last_apply.set(now());
-        let _together = self.together();
         for change in delta.changes.values() {
             change.before().inspect(|config| self.count(config, -1));
             change.after().inspect(|config| self.count(config, 1));

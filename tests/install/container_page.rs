@@ -6,25 +6,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lbex_test_harness::Scratch;
-use lbex_test_harness::backends::{Conversation, Echo};
+use lbex_test_harness::backends::Echo;
 use lbex_test_harness::netns::Netns;
 
 use crate::docker::Docker;
 use crate::registry::Registry;
-use crate::support::{Page, at, debian_archive, executable, manifests, program, refuses, run, serves};
+use crate::support::{
+    Page, at, debian_archive, manifests, program, run, serves, stand_in_for_cargo, stops_when_its_connection_ends,
+};
 
 const PAGE: &str = "docs/install-container.md";
-
-/// A program in place of Cargo: the static program is built already, and is put to where Cargo would.
-const CARGO: &str = r#"#!/bin/sh
-set -eu
-while [ $# -gt 0 ]; do
-    case $1 in --target) target=$2 ;; esac
-    shift
-done
-mkdir -p "target/$target/release"
-cp "$LBEX_STATIC" "target/$target/release/lbex"
-"#;
 
 /// A clone of this repository in a folder that vanishes, for commands that leave files in it.
 struct Clone {
@@ -35,7 +26,8 @@ impl Clone {
     fn new() -> Result<Self> {
         let scratch = Scratch::new("container-page")?;
         run(Command::new("git").args(["clone", "--quiet", env!("CARGO_MANIFEST_DIR")]).arg(scratch.join("lbex")))?;
-        executable(&scratch.join("cargo"), CARGO)?;
+        // The static program is built already.
+        stand_in_for_cargo(&scratch.join("cargo"), r#"cp "$LBEX_STATIC" "$program""#)?;
         Ok(Self { scratch })
     }
 
@@ -117,15 +109,9 @@ async fn docker_builds_the_image_runs_it_and_stops_it() -> Result<()> {
     let web = at(netns.v4(1), 80);
     serves(web).await.with_context(|| sh("docker logs lbex 2>&1").unwrap_or_default())?;
 
-    let mut connection = Conversation::open(web).await?;
     let mut stop = clone.sh(&page.command("podman stop lbex").replace("podman", "docker"))?;
     docker.environment(&mut stop);
-    let stopping = tokio::task::spawn_blocking(move || run(&mut stop));
-    refuses(web).await?;
-    connection.say("not done yet").await?;
-    ensure!(!stopping.is_finished(), "it does not wait for the connection");
-    drop(connection);
-    stopping.await??;
+    stops_when_its_connection_ends(web, stop).await?;
     assert_eq!(sh("docker inspect --format '{{.State.ExitCode}}' lbex")?.trim(), "0");
     sh("docker rm lbex")?;
     page.is_done(|command| command == "make static" || command.starts_with("docker "));

@@ -13,7 +13,7 @@ use lbex_test_harness::{http, programs};
 use serde_json::{Value, json};
 
 use crate::podman::Container;
-use crate::support::{Page, at, manifests, program, refuses, repository, run, serves};
+use crate::support::{Page, at, manifests, program, refuses, repository, run, serves, stops_when_its_connection_ends};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped() -> Result<()> {
@@ -71,16 +71,12 @@ async fn the_image_serves_port_80_with_one_right_and_drains_when_it_is_stopped()
     })
     .await?;
     connection.say("still here").await?;
+    drop(connection);
 
     let mut stop = container.podman();
     let words = page.command("podman stop lbex").split(' ').skip(1);
     stop.args(words.map(|word| if word == "lbex" { container.name() } else { word }));
-    let stopping = tokio::task::spawn_blocking(move || run(&mut stop));
-    refuses(web).await?;
-    connection.say("not done yet").await?;
-    ensure!(!stopping.is_finished(), "it does not wait for the connection");
-    drop(connection);
-    stopping.await??;
+    stops_when_its_connection_ends(web, stop).await?;
     page.is_done(|command| command.starts_with("podman "));
     assert_eq!(container.inspect("{{.State.ExitCode}}")?, "0", "{}", container.log()?);
     refuses(web).await?;
@@ -126,8 +122,10 @@ async fn as_kubernetes_does(container: &Container, web: SocketAddr) -> Result<()
     runc.arg("--root").arg(container.path("runc")).args(["run", "--bundle"]).arg(&bundle).arg(container.name());
     let runs = Process::start("runc", &runc, &container.path("runc.log"))?;
     serves(web).await.with_context(|| runs.log_tail())?;
+    let mut stop = Command::new("runc");
+    stop.arg("--root").arg(container.path("runc")).args(["kill", container.name(), "TERM"]);
     let mut connection = Conversation::open(web).await?;
-    run(Command::new("runc").arg("--root").arg(container.path("runc")).args(["kill", container.name(), "TERM"]))?;
+    run(&mut stop)?;
     refuses(web).await?;
     connection.say("not done yet").await?;
     drop(connection);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use lbex_test_harness::backends::{Echo, tcp_ask, udp_ask};
+use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, udp_ask};
 use lbex_test_harness::objects::{list, service, slice};
 use lbex_test_harness::wait::{SOON, eventually};
 use tokio::task::JoinHandle;
@@ -141,6 +141,26 @@ fn failure(protocol: &str, begin: SystemTime, error: &std::io::Error) -> String 
         "{protocol} at {seconds}.{micros:06} ({hours:02}:{minutes:02}:{:02}), after {took:.1?}: {error}",
         seconds % 60
     )
+}
+
+/// Stops a container that serves at `web` while a connection is open: it takes no other, serves that one to its end, and then stops.
+pub(crate) async fn stops_when_its_connection_ends(web: SocketAddr, mut stop: Command) -> Result<()> {
+    let mut connection = Conversation::open(web).await?;
+    let stopping = tokio::task::spawn_blocking(move || run(&mut stop));
+    refuses(web).await?;
+    connection.say("not done yet").await?;
+    ensure!(!stopping.is_finished(), "it does not wait for the connection");
+    drop(connection);
+    stopping.await?.map(drop)
+}
+
+/// A program in place of Cargo: what it would build in half an hour is what `build` leaves as `$program`.
+pub(crate) fn stand_in_for_cargo(path: &Path, build: &str) -> Result<()> {
+    let script = format!(
+        "#!/bin/sh\nset -eu\nwhile [ $# -gt 0 ]; do\n    case $1 in --target) target=$2 ;; esac\n    shift\ndone\n\
+         program=${{CARGO_TARGET_DIR:-target}}/$target/release/lbex\nmkdir -p \"${{program%/*}}\"\n{build}\n"
+    );
+    executable(path, &script)
 }
 
 /// A page of documentation whose commands (the lines of its `sh` blocks) a test runs.

@@ -223,8 +223,8 @@ impl Pusher {
         self.responder.set(&config.service, generation, &told, None);
     }
 
-    /// Where NGINX serves a Service as it should be, nothing is kept of what was before. Waits until NGINX has let go of it too; what
-    /// still comes after that is watched.
+    /// Where NGINX serves a Service as it should be, nothing is kept of what was before. Waits until NGINX has let go of it too, where
+    /// that takes milliseconds; what still comes after that is watched.
     pub(super) async fn settle(self: &Arc<Self>) {
         let mut settled = Vec::new();
         for (key, known) in &mut self.live().services {
@@ -240,8 +240,11 @@ impl Pusher {
         }
         let mut names = names(settled.iter().map(|(key, .., good)| (key, good)));
         names.retain(|name| self.responder.was_asked(name));
-        let (_, coming) = self.responder.applied(&names, pause(self.immediate), APPLIED).await;
-        self.watch(coming);
+        // One that does not ask at once takes seconds to tell, and long for a name that has no servers any more.
+        if self.immediate {
+            names = self.responder.applied(&names, pause(true), APPLIED).await.1;
+        }
+        self.watch(names);
     }
 
     /// Services that did not get their servers in time since this was last asked.

@@ -1,10 +1,11 @@
 //! Looks for an NGINX, and at what it can do. Nothing is written.
 
 use std::env;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::version::StreamBuild;
 use super::{
@@ -18,6 +19,10 @@ const USUAL_FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin", "/usr/local/bin
 
 /// How long `nginx -V` may take.
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a program that was just written may be open for writing: whatever this process started meanwhile has the file too, until
+/// it is executed.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// An NGINX that was found and not yet installed: [`Candidate::install`] makes it ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +128,18 @@ pub(super) async fn inspect(path: &Path, origin: Origin) -> Result<NginxBinary, 
 async fn read_version(path: &Path) -> Result<VersionReport, BinaryError> {
     let mut command = tokio::process::Command::new(path);
     command.arg("-V").env_clear().stdin(Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(VERSION_LIMIT, command.output())
+    let begin = Instant::now();
+    let answer = async {
+        loop {
+            let output = command.output().await;
+            let is_busy = output.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy);
+            if !is_busy || begin.elapsed() >= BUSY {
+                return output;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let output = tokio::time::timeout(VERSION_LIMIT, answer)
         .await
         .map_err(|_| BinaryError::TimedOut { path: path.to_owned(), limit: VERSION_LIMIT })?
         .map_err(|source| BinaryError::Run { path: path.to_owned(), source })?;
@@ -167,13 +183,7 @@ mod tests {
 
     async fn error_of(text: &str) -> String {
         let (_folder, path) = pretender(text);
-        // A file that another test's fork still holds open for writing cannot be run for a moment.
-        loop {
-            match find(&NginxChoice::Path(path.clone())).await {
-                Err(BinaryError::Run { source, .. }) if source.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
-                other => break other.expect_err("it is refused").to_string(),
-            }
-        }
+        find(&NginxChoice::Path(path)).await.expect_err("it is refused").to_string()
     }
 
     #[tokio::test]

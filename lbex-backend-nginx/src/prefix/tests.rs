@@ -40,8 +40,14 @@ fn a_child_process_has_no_part_in_the_lock() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let prefix = Prefix::open(folder.path()).expect("opened");
     let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("started");
-    let files = fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its files");
-    let open: Vec<_> = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    let open = || -> Vec<_> {
+        let files = fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its files");
+        files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect()
+    };
+    // What is not inherited is closed a moment after it is executed.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while open().contains(&prefix.layout().lock_file()) && std::time::Instant::now() < deadline {}
+    let open = open();
     child.kill().expect("ended");
     child.wait().expect("reaped");
     assert!(!open.contains(&prefix.layout().lock_file()), "{open:?}");

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -14,12 +14,9 @@ use super::proc::{self, Role};
 use super::{Nginx, ProcessError, ProcessId, procfs, send_if_alive};
 use crate::prefix::Layout;
 
-/// How long orphan workers may take to let go of their ports after each signal.
-const PATIENCE: [(Signal, Duration); 3] = [
-    (Signal::SIGQUIT, Duration::from_millis(700)),
-    (Signal::SIGTERM, Duration::from_millis(400)),
-    (Signal::SIGKILL, Duration::from_millis(400)),
-];
+/// How many looks, [`POLL`] apart, orphan workers may take to let go of their ports after each signal. Looks are counted and not time:
+/// where the whole host stood still the workers had no time, and the next signal would cut their connections.
+const PATIENCE: [(Signal, usize); 3] = [(Signal::SIGQUIT, 140), (Signal::SIGTERM, 80), (Signal::SIGKILL, 80)];
 
 /// How often processes are looked at while something is awaited.
 pub(super) const POLL: Duration = Duration::from_millis(5);
@@ -69,13 +66,15 @@ impl Nginx {
     }
 
     pub(super) async fn release_ports(&self, mut orphans: Vec<ProcessId>) -> Result<(), ProcessError> {
-        for (signal, patience) in PATIENCE {
+        for (signal, looks) in PATIENCE {
             if orphans.is_empty() {
                 return Ok(());
             }
             orphans = proc::blocking(move || signal_each(orphans, signal)).await?;
-            let deadline = Instant::now() + patience;
-            while !orphans.is_empty() && Instant::now() < deadline {
+            for _ in 0..looks {
+                if orphans.is_empty() {
+                    break;
+                }
                 tokio::time::sleep(POLL).await;
                 orphans = proc::blocking(move || still_accepting(orphans)).await;
             }

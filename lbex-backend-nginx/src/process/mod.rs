@@ -36,6 +36,9 @@ use crate::confirm::{Awaited, Confirmed, await_generation, serving_generation};
 use crate::prefix::Layout;
 use proc::{NginxProcess, Role};
 
+/// How long a master may take to start its workers, after the first of them answered.
+const STARTING: Duration = Duration::from_secs(2);
+
 /// A worker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worker {
@@ -242,6 +245,7 @@ impl Nginx {
         let deadline = begin + limit;
         let master = self.status().await.ok_or(ProcessError::NotRunning)?;
         let since = self.log.position();
+        self.await_all_workers(master.id, deadline).await;
         let layout = self.layout.clone();
         let ids = |workers: &[Worker]| workers.iter().map(|worker| worker.id).collect::<BTreeSet<_>>();
         let mut old_workers = proc::blocking(move || workers_of(master.id, &layout)).await;
@@ -257,6 +261,15 @@ impl Nginx {
         awaited.old_workers = ids(&master.older_workers);
         await_generation(&self.log, &awaited).await?;
         Ok(Confirmed { answered: confirmed.answered, complete: begin.elapsed() })
+    }
+
+    /// Waits until a master that was started just now has started all its workers: it rests then. The first of them answers before.
+    async fn await_all_workers(&self, master: ProcessId, deadline: Instant) {
+        let deadline = deadline.min(Instant::now() + STARTING);
+        let works = move || proc::activity(master).is_some_and(|now| !now.rests);
+        while proc::blocking(works).await && Instant::now() < deadline {
+            tokio::time::sleep(cleanup::POLL).await;
+        }
     }
 
     /// Tells the master before this one, or the workers that it left, to accept no more connections.

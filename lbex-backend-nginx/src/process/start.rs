@@ -55,6 +55,7 @@ impl Nginx {
             deadline,
         };
         await_generation(&self.log, &awaited).await?;
+        self.await_all_workers(master.id, deadline).await;
         let master = self
             .status()
             .await

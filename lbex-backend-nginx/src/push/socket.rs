@@ -125,17 +125,38 @@ fn prepare(sockets: Sockets) -> io::Result<Sockets> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// At an address of loopback that no other test uses.
+    fn bound() -> Sockets {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 64 + high % 32, low, NEXT.fetch_add(1, Ordering::Relaxed));
+        bind(Some(SocketAddr::from((ip, 0))), None, 0).expect("bound")
+    }
+
+    /// Until it is so: a program that another test starts has the sockets of before, too, until it is executed.
+    fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "it never was so");
+        }
+    }
 
     #[test]
     fn the_wanted_port_is_taken_again_and_another_where_somebody_has_it() {
-        let first = bind(None, None, 0).expect("bound");
-        assert!(first.address.ip().is_loopback());
+        let first = bound();
         let second = bind(Some(first.address), None, 0).expect("bound");
         assert_ne!(first.address, second.address);
         let address = first.address;
         drop(first);
-        assert_eq!(bind(Some(address), None, 0).expect("bound").address, address);
+        soon(|| bind(Some(address), None, 0).ok().filter(|again| again.address == address));
     }
 
     #[test]
@@ -153,7 +174,7 @@ mod tests {
 
     #[test]
     fn nobody_can_bind_beside_it() {
-        let sockets = bind(None, None, 0).expect("bound");
+        let sockets = bound();
         let other = socket2::Socket::new(socket2::Domain::for_address(sockets.address), socket2::Type::DGRAM, None)
             .expect("a socket");
         other.set_reuse_address(true).expect("set");
@@ -173,28 +194,31 @@ mod tests {
 
     #[test]
     fn what_an_earlier_lbex_left_is_used_where_nginx_asks() {
-        let Sockets { udp, tcp, address, .. } = bind(None, None, 0).expect("bound");
+        let Sockets { udp, tcp, address, .. } = bound();
         for wanted in [None, Some(address)] {
             let sockets = bind(wanted, Some(left(&udp, &tcp)), 0).expect("adopted");
             assert_eq!((sockets.left, sockets.address), (true, address), "{wanted:?}");
         }
-        let free = bind(None, None, 0).expect("bound").address;
-        let sockets = bind(Some(free), Some(left(&udp, &tcp)), 0).expect("bound");
-        assert_eq!((sockets.left, sockets.address), (false, free));
+        let free = bound().address;
+        soon(|| {
+            let sockets = bind(Some(free), Some(left(&udp, &tcp)), 0).expect("bound");
+            assert!(!sockets.left);
+            Some(sockets).filter(|sockets| sockets.address == free)
+        });
     }
 
     #[test]
     fn what_lbex_would_not_have_bound_is_not_used() {
-        let Sockets { udp, tcp, .. } = bind(None, None, 0).expect("bound");
-        let other = bind(None, None, 0).expect("bound");
+        let Sockets { udp, tcp, .. } = bound();
+        let other = bound();
         let everywhere = (0..50).find_map(|_| bind_both(SocketAddr::from(([0; 4], 0))).ok()).expect("bound");
-        let connected = bind(None, None, 0).expect("bound");
+        let connected = bound();
         connected.udp.connect(other.address).expect("connected");
         let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        let Sockets { udp: asked, tcp: listens, address, .. } = bind(None, None, 0).expect("bound");
+        let Sockets { udp: asked, tcp: listens, address, .. } = bound();
         drop(listens);
-        silent.bind(&address.into()).expect("bound");
-        let shared = bind(None, None, 0).expect("bound");
+        soon(|| silent.bind(&address.into()).ok());
+        let shared = bound();
         setsockopt(&shared.udp, sockopt::ReusePort, &true).expect("set");
         for (why, udp, tcp) in [
             ("one port", &udp, &other.tcp),

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{change, on, service, tcp, udp};
-use crate::net::{ask_tcp, ask_udp};
+use crate::net::{ask_tcp, ask_udp, eventually};
 
 /// A backend, what it was told, and a prefix that goes with its NGINX.
 pub(crate) struct Bench {
@@ -26,10 +26,15 @@ pub(crate) struct Bench {
     _folder: tempfile::TempDir,
 }
 
+/// Held while a backend is opened: LBEX has few ports for NGINX's questions, and one that lets go of its port and takes it again may find
+/// another test on it.
+static OPENING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 impl Bench {
     pub(crate) async fn open(choice: NginxChoice) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let prefix = folder.path().join("p");
+        let _opening = OPENING.lock().await;
         let backend = Some(open(&choice, &prefix).await);
         Self { backend, choice, prefix, state: DesiredState::default(), _folder: folder }
     }
@@ -56,8 +61,17 @@ impl Bench {
         self.backend().apply(&self.state, &delta).await.expect("applied")
     }
 
+    /// NGINX serves what it should, as LBEX sees it. One look may get no answer in time, which says nothing.
+    pub(crate) async fn is_well(&self) {
+        eventually("all is well", async || {
+            self.backend().observe().await.is_ok_and(|seen| seen.healthy && seen.in_step)
+        })
+        .await;
+    }
+
     /// LBEX ends, and another one begins.
     pub(crate) async fn restart(&mut self) {
+        let _opening = OPENING.lock().await;
         self.backend = None;
         self.backend = Some(open(&self.choice, &self.prefix).await);
         self.state = DesiredState::default();

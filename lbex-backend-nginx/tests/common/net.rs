@@ -1,8 +1,10 @@
 //! Small servers that answer with their name, clients, and addresses that no other test has.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,13 @@ pub(crate) fn own_address() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, 100 + high, low + 1, NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// A port on which neither TCP nor UDP is in use at that address.
+/// A port on which neither TCP nor UDP is in use at that address, and another one each time.
 pub(crate) fn free_port(address: IpAddr) -> u16 {
+    static GIVEN: Mutex<BTreeSet<(IpAddr, u16)>> = Mutex::new(BTreeSet::new());
     loop {
         let tcp = TcpListener::bind((address, 0)).expect("a port");
         let port = tcp.local_addr().expect("bound").port();
-        if UdpSocket::bind((address, port)).is_ok() {
+        if UdpSocket::bind((address, port)).is_ok() && GIVEN.lock().expect("no panic").insert((address, port)) {
             return port;
         }
     }

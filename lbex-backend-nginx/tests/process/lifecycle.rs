@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::net::own_address;
 use crate::support::{Held, LIMIT, Site, ask, echo_server, free_address, on_both_nginxes, passes, returns};
 use lbex_backend_nginx::binary::NginxChoice;
 use lbex_backend_nginx::process::{Nginx, ProcessError, Stopped};
@@ -99,8 +100,15 @@ async fn is_adopted_where_somebody_started_it_by_hand(choice: NginxChoice) {
         assert!(Instant::now() < deadline, "it does not serve");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let master = site.nginx.status().await.expect("it runs");
-    assert_eq!(master.workers.len(), 2, "{master:?}");
+    let master = loop {
+        // One worker answers before its master has started the other.
+        let master = site.nginx.status().await.expect("it runs");
+        if master.workers.len() == 2 {
+            break master;
+        }
+        assert!(Instant::now() < deadline, "{master:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     fs::remove_file(site.layout().pid_file()).expect("removed");
     assert_eq!(site.nginx.status().await.map(|m| m.id), Some(master.id));
 
@@ -154,7 +162,7 @@ async fn a_configuration_that_is_refused_is_told_at_once(choice: NginxChoice) {
     assert!(matches!(error, ProcessError::Refused { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("unknown directive \"nonsense\"") && text.contains("nginx.conf:"), "{text}");
-    assert!(begin.elapsed() < Duration::from_secs(2), "told after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < LIMIT / 2, "told after {:?}", begin.elapsed());
     assert_eq!(site.nginx.serving_generation().await.expect("answered").as_deref(), Some("g1"));
 
     // What it said before is not taken for an answer to the next.
@@ -167,7 +175,7 @@ async fn a_port_that_is_taken_is_told_and_the_old_configuration_stays(choice: Ng
     let address = free_address();
     site.configure("g1", &returns(address, "one"));
     site.start("g1").await.expect("started");
-    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = TcpListener::bind((own_address(), 0)).expect("bound");
     let conflict = taken.local_addr().expect("an address");
     site.configure("g2", &(returns(address, "two") + &returns(conflict, "two")));
     let error = site.nginx.reload("g2", LIMIT).await.expect_err("refused");
@@ -184,7 +192,7 @@ async fn a_start_that_fails_says_why(choice: NginxChoice) {
     assert!(matches!(error, ProcessError::StartFailed { .. }), "{error:?}");
     assert!(error.to_string().contains("unknown directive \"nonsense\""), "{error}");
 
-    let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = TcpListener::bind((own_address(), 0)).expect("bound");
     let conflict = taken.local_addr().expect("an address");
     site.configure("g1", &returns(conflict, "x"));
     let error = site.start("g1").await.expect_err("refused").to_string();
@@ -208,15 +216,24 @@ async fn orphans_of_a_killed_master_give_their_ports_and_keep_their_connections(
     site.configure("g2", &servers.replace("one", "two"));
     let started = site.start("g2").await.expect("started again");
     eprintln!("{}: serves again after {:?}", site.binary, begin.elapsed());
-    assert!(begin.elapsed() < Duration::from_secs(2), "serves again after {:?}", begin.elapsed());
+    assert!(begin.elapsed() < LIMIT / 2, "serves again after {:?}", begin.elapsed());
     assert_eq!(started.cleaned.orphans.len(), 2, "{:?}", started.cleaned);
-    assert_eq!(started.cleaned.draining.len(), 1, "{:?}", started.cleaned);
+    // The one without connections may not have ended yet.
+    assert!((1..=2).contains(&started.cleaned.draining.len()), "{:?}", started.cleaned);
     for _ in 0..20 {
         assert_eq!(ask(address).expect("answered"), "two");
     }
     connection.talk().expect("the connection stays");
-    assert_eq!(started.master.older_workers.len(), 1);
-    assert!(started.master.older_workers[0].shutting_down);
+    let deadline = Instant::now() + LIMIT;
+    let old = loop {
+        let old = site.nginx.status().await.expect("it runs").older_workers;
+        if old.len() == 1 {
+            break old;
+        }
+        assert!(Instant::now() < deadline, "{old:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(old[0].shutting_down);
 }
 
 async fn starts_after_everything_was_killed(choice: NginxChoice) {
@@ -282,7 +299,7 @@ async fn stops_when_connections_end_or_the_time_is_over(choice: NginxChoice) {
     let mut connection = Held::open(held);
     let begin = Instant::now();
     assert_eq!(site.nginx.stop(Duration::from_millis(200)).await.expect("stopped"), Stopped::Terminated);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < LIMIT / 2, "{:?}", begin.elapsed());
     assert!(connection.talk().is_err(), "the connection was closed");
     assert_eq!(site.nginx.status().await, None);
 }

@@ -1,6 +1,5 @@
 //! An NGINX in a prefix of its own, for tests of processes.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
@@ -11,6 +10,8 @@ use lbex_backend_nginx::binary::{NginxBinary, NginxChoice, find};
 use lbex_backend_nginx::prefix::{Layout, Prefix};
 use lbex_backend_nginx::process::{Nginx, ProcessError, StartOptions, Started};
 use nix::unistd::geteuid;
+
+use crate::net::{free_port, own_address};
 
 /// Long enough for the slowest machine; nothing waits this long unless it fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -108,17 +109,10 @@ pub(crate) fn passes(address: SocketAddr, to: SocketAddr) -> String {
     format!(" server {{ listen {address}; proxy_pass {to}; }}\n")
 }
 
-/// A TCP address on loopback that is free at this moment, and that this process did not give out before.
+/// A TCP address where nothing listens, on a part of loopback that no other test uses.
 pub(crate) fn free_address() -> SocketAddr {
-    use std::sync::{LazyLock, Mutex};
-    static GIVEN: LazyLock<Mutex<BTreeSet<u16>>> = LazyLock::new(Mutex::default);
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let address = listener.local_addr().expect("an address");
-        if GIVEN.lock().expect("no panic").insert(address.port()) {
-            return address;
-        }
-    }
+    let home = own_address();
+    SocketAddr::new(home, free_port(home))
 }
 
 /// What a server says to a new client before it closes.
@@ -132,7 +126,7 @@ pub(crate) fn ask(address: SocketAddr) -> std::io::Result<String> {
 
 /// A TCP server in this process that gives back every byte, on as many connections as come.
 pub(crate) fn echo_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let listener = TcpListener::bind((own_address(), 0)).expect("bound");
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {

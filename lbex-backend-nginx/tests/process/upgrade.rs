@@ -5,9 +5,12 @@ use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(feature = "embedded")]
+use crate::net::own_address;
 use crate::support::{Held, LIMIT, Site, ask, echo_server, free_address, on_both_nginxes, passes, returns};
 use lbex_backend_nginx::binary::{NginxBinary, NginxChoice};
 use lbex_backend_nginx::process::ProcessError;
@@ -22,10 +25,16 @@ on_both_nginxes!(
     an_upgrade_that_was_not_finished_is_finished_by_a_reload,
 );
 
+/// Copies a program by another process: one that a test starts meanwhile would have the file open for writing, and it could not be
+/// run.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().expect("run").success(), "copied");
+}
+
 /// Another file with the same NGINX.
 fn copy_of(site: &Site) -> NginxBinary {
     let path = site.outside().join("another-nginx");
-    fs::copy(&site.binary.path, &path).expect("copied");
+    copy(&site.binary.path, &path);
     NginxBinary { path, ..site.binary.clone() }
 }
 
@@ -86,8 +95,9 @@ async fn an_upgrade_in_place_loses_no_connection(choice: NginxChoice) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_in_place_loses_no_answer() {
     let site = Site::new(NginxChoice::Embedded).await;
+    let home = own_address();
     let socket = || {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let socket = UdpSocket::bind((home, 0)).expect("a socket");
         socket.set_read_timeout(Some(LIMIT)).expect("a timeout");
         socket
     };
@@ -202,7 +212,7 @@ async fn a_replaced_binary_is_noticed(choice: NginxChoice) {
 /// As a package manager does: another file is renamed over it.
 fn replace(path: &Path) {
     let newer: PathBuf = path.with_extension("new");
-    fs::copy(path, &newer).expect("copied");
+    copy(path, &newer);
     fs::rename(&newer, path).expect("renamed");
 }
 
@@ -216,7 +226,7 @@ async fn the_embedded_one_lies_in_the_prefix_and_a_running_one_is_not_removed() 
 
     let mut older = site.binary.clone();
     older.path = site.layout().bin_dir().join("nginx-1.20.0-000000000000");
-    fs::copy(&site.binary.path, &older.path).expect("copied");
+    copy(&site.binary.path, &older.path);
     site.configure("g1", "");
     site.nginx.start(&older, &Site::options("g1")).await.expect("started");
     let install = || async {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType;
 use lbex_backend_nginx::push::{Responder, Waiter};
 
-use crate::resolver::{PATIENCE, Resolver, answer, ips, name, options, question, set};
+use crate::resolver::{PATIENCE, Resolver, answer, ips, name, options, question, set, unhurried};
 
 #[test]
 fn a_question_is_held_until_something_changes_however_often_it_is_repeated() {
-    let responder = Responder::open(&options()).expect("it opens");
+    let responder = Responder::open(&unhurried()).expect("it opens");
     let mut nginx = Resolver::new(responder.address());
     let asked = nginx.ask(&name(0));
     assert!(nginx.hears_nothing(), "the Service is not known yet");
@@ -97,7 +97,7 @@ fn questions_of_several_names_and_families_may_come_in_any_order() {
 
 #[test]
 fn a_service_with_ipv6_addresses_alone() {
-    let responder = Responder::open(&options()).expect("it opens");
+    let responder = Responder::open(&unhurried()).expect("it opens");
     set(&responder, 0, 1, &ips(&["fd00::1"]), None);
     let mut nginx = Resolver::new(responder.address());
     let asked = nginx.ask(&name(0));

@@ -28,6 +28,11 @@ pub(crate) fn options() -> ResponderOptions {
     ResponderOptions { wanted: None, spread: 0, pace: Pace::new(true), users: vec![me()], kept: None, keeper: None }
 }
 
+/// The same, for a test that counts answers: none is told again because the machine stood still.
+pub(crate) fn unhurried() -> ResponderOptions {
+    ResponderOptions { pace: Pace { again: PATIENCE, ..Pace::new(true) }, ..options() }
+}
+
 pub(crate) fn service(number: usize) -> ServiceKey {
     ServiceKey::new("default", &format!("s{number}")).expect("a name")
 }

@@ -6,7 +6,7 @@ use hickory_proto::rr::RecordType;
 use lbex_backend_nginx::push::{Responder, ResponderOptions};
 
 use crate::net;
-use crate::resolver::{Resolver, by_tcp, ips, many, name, options, set};
+use crate::resolver::{Resolver, by_tcp, ips, many, name, options, set, unhurried};
 
 #[test]
 fn where_the_port_is_taken_another_one_is_used() {
@@ -45,10 +45,14 @@ fn the_next_responder_answers_at_once_what_was_asked_of_the_one_before() {
     let ip = net::own_address();
     let wanted = Some(SocketAddr::new(ip, net::free_port(ip)));
     let open = |kept: &Option<_>| {
-        let options = ResponderOptions { wanted, kept: kept.clone(), ..options() };
-        let responder = Responder::open(&options).expect("it opens");
-        assert_eq!(Some(responder.address()), wanted);
-        responder
+        let options = ResponderOptions { wanted, kept: kept.clone(), ..unhurried() };
+        loop {
+            let responder = Responder::open(&options).expect("it opens");
+            // A program that another test starts has the port of the one before, too, until it is executed.
+            if Some(responder.address()) == wanted {
+                return responder;
+            }
+        }
     };
     let first = open(&kept);
     set(&first, 0, 1, &ips(&["10.0.0.1", "fd00::1"]), None);

@@ -47,8 +47,8 @@ async fn follow(
     let mut synced = false;
     loop {
         if let Some(loaded) = next.take() {
-            report.tell(&loaded.problems);
             observe(&*observer, &loaded);
+            report.tell(&loaded.problems);
             if events.send(SourceEvent::Changes(loaded.into_changes())).await.is_err() {
                 return;
             }

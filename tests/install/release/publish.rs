@@ -11,19 +11,11 @@ use lbex_test_harness::ports::free_port;
 use super::VERSION;
 use super::github::{GitHub, TOKEN};
 use crate::registry::Registry;
-use crate::support::{executable, run};
+use crate::support::{executable, run, stand_in_for_cargo};
 
-/// A program in place of Cargo, which leaves a small LBEX where a static one would be built: to build and pack that takes long.
-const CARGO: &str = r#"#!/bin/sh
-set -eu
-while [ $# -gt 0 ]; do
-    case $1 in --target) target=$2 ;; esac
-    shift
-done
-mkdir -p "$CARGO_TARGET_DIR/$target/release"
-printf '#!/bin/sh\nexec "%s" "$@"\n' "$LBEX" >"$CARGO_TARGET_DIR/$target/release/lbex"
-chmod 755 "$CARGO_TARGET_DIR/$target/release/lbex"
-"#;
+/// Leaves a small LBEX where a static one would be built: to build and pack that takes long.
+const BUILD: &str = r#"printf '#!/bin/sh\nexec "%s" "$@"\n' "$LBEX" >"$program"
+chmod 755 "$program""#;
 
 /// Refuses whatever is pushed.
 const REFUSING_HOOK: &str = "#!/bin/sh\necho 'the branch is closed' >&2\nexit 1\n";
@@ -50,7 +42,7 @@ impl Release {
             let tag = format!("refs/tags/v{VERSION}");
             run(Command::new("git").arg("-C").arg(path(folder)).args(["update-ref", "-d", &tag]))?;
         }
-        executable(&path("cargo"), CARGO)?;
+        stand_in_for_cargo(&path("cargo"), BUILD)?;
         run(Command::new("minisign").args(["-G", "-W", "-p"]).arg(path("key.pub")).arg("-s").arg(path("key")))?;
         let registry = free_port()?;
         // The registry speaks no TLS.

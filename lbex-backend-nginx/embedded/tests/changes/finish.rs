@@ -8,7 +8,7 @@ use crate::dns::PATIENCE;
 use crate::nginx::{Nginx, free_address};
 
 /// Less than the five seconds for which a worker that finishes keeps sockets with sessions.
-const AT_ONCE: Duration = Duration::from_millis(2500);
+const AT_ONCE: Duration = Duration::from_millis(4500);
 
 /// NGINX with a UDP listener and one server, which is the test itself.
 struct Scene {

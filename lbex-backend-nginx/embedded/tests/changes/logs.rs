@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 use hickory_proto::op::ResponseCode;
 
@@ -14,7 +14,8 @@ use crate::nginx::{Nginx, free_address};
 #[test]
 fn a_resolver_that_is_away_fills_no_log() {
     const NAMES: usize = 300;
-    let dns = Dns::start();
+    // Nobody takes its port while it is away.
+    let dns = Dns::at(SocketAddr::new(free_address().ip(), 0));
     let address = dns.address();
     let mut upstreams = format!("server {{ listen {}; proxy_pass u0; }}\n", free_address());
     for number in 0..NAMES {

@@ -24,20 +24,31 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
+/// Whether a question came at once, in one of a few tries: unmarked each takes a second at least, and where the machine stands still a
+/// marked one may, too.
+fn at_once(what: &str, mut took: impl FnMut() -> Duration) {
+    let tries: Vec<Duration> = std::iter::repeat_with(&mut took).take(5).take_while(|took| *took >= AT_ONCE).collect();
+    assert!(tries.len() < 5, "{what}: {tries:?}");
+}
+
 #[test]
 fn the_next_question_comes_at_once_after_an_answer_and_after_no_such_name() {
     let dns = Dns::start();
     let _nginx = Nginx::start(&configuration(dns.address(), "ipv6=off push=on"));
     let mut question = dns.question();
     for addresses in [&["10.0.0.1"][..], &["10.0.0.1", "10.0.0.2"], &[], &["10.0.0.3"]] {
-        let answered = dns.answer(&question, &ips(addresses), 0);
-        let next = dns.question();
-        assert_ne!(next.id, question.id, "a repetition, no new question");
-        assert!(next.at - answered < AT_ONCE, "{:?} after {addresses:?}", next.at - answered);
-
-        let answered = dns.refuse(&next, ResponseCode::NXDomain);
-        question = dns.question();
-        assert!(question.at - answered < AT_ONCE, "{:?} after no such name", question.at - answered);
+        at_once(&format!("after {addresses:?}"), || {
+            let answered = dns.answer(&question, &ips(addresses), 0);
+            let next = dns.question();
+            assert_ne!(next.id, question.id, "a repetition, no new question");
+            question = next;
+            question.at - answered
+        });
+        at_once("after no such name", || {
+            let answered = dns.refuse(&question, ResponseCode::NXDomain);
+            question = dns.question();
+            question.at - answered
+        });
     }
 }
 
@@ -46,16 +57,18 @@ fn both_families_are_asked_for_at_once() {
     let dns = Dns::start();
     let _nginx = Nginx::start(&configuration(dns.address(), "push=on"));
     for addresses in [&["10.0.0.1"][..], &["fd00::1"], &["10.0.0.1", "fd00::1"], &[]] {
-        let questions = [dns.question(), dns.question()];
-        let mut types = questions.each_ref().map(|question| question.query.query_type());
-        types.sort_unstable();
-        assert_eq!(types, [RecordType::A, RecordType::AAAA]);
-        let answered = questions.each_ref().map(|question| dns.answer(question, &ips(addresses), 0))[1];
-        let next = dns.question();
-        assert!(next.at - answered < AT_ONCE, "{:?} after {addresses:?}", next.at - answered);
-        dns.answer(&next, &ips(addresses), 0);
-        let other = dns.question();
-        dns.answer(&other, &ips(addresses), 0);
+        at_once(&format!("after {addresses:?}"), || {
+            let questions = [dns.question(), dns.question()];
+            let mut types = questions.each_ref().map(|question| question.query.query_type());
+            types.sort_unstable();
+            assert_eq!(types, [RecordType::A, RecordType::AAAA]);
+            let answered = questions.each_ref().map(|question| dns.answer(question, &ips(addresses), 0))[1];
+            let next = dns.question();
+            dns.answer(&next, &ips(addresses), 0);
+            let other = dns.question();
+            dns.answer(&other, &ips(addresses), 0);
+            next.at - answered
+        });
     }
 }
 

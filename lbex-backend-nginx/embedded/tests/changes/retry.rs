@@ -19,12 +19,12 @@ fn black_hole(like: IpAddr, port: u16) -> (BlackHole, IpAddr) {
     (BlackHole::start(SocketAddr::new(ip, port)), ip)
 }
 
-fn configuration(dns: SocketAddr, balancer: &str, port: u16, listener: SocketAddr) -> String {
+fn configuration(dns: SocketAddr, balancer: &str, port: u16, listener: SocketAddr, timeout: Duration) -> String {
     format!(
         "upstream u {{ zone u 256k; {balancer} resolver {dns} ipv6=off push=on; resolver_timeout 24h; \
            server web.lbex:{port} resolve max_fails=0; }}\n\
          server {{ listen {listener}; proxy_pass u; proxy_connect_timeout {}ms; }}",
-        CONNECT_TIMEOUT.as_millis()
+        timeout.as_millis()
     )
 }
 
@@ -34,7 +34,7 @@ fn no_client_fails(balancer: &str) {
     let (serving, port) = backends::start(4);
     let (_hole, hole) = black_hole(serving[0], port);
     let listener = free_address();
-    let _nginx = Nginx::start(&configuration(dns.address(), balancer, port, listener));
+    let _nginx = Nginx::start(&configuration(dns.address(), balancer, port, listener, CONNECT_TIMEOUT));
     let with = |count: usize| [&[hole], &serving[..count]].concat();
     let mut question = dns.push(&dns.question(), &with(3));
 
@@ -97,7 +97,7 @@ fn a_client_of_a_lone_server_goes_to_its_replacement() {
     let (serving, port) = backends::start(1);
     let (_hole, hole) = black_hole(serving[0], port);
     let listener = free_address();
-    let nginx = Nginx::start(&configuration(dns.address(), "", port, listener));
+    let nginx = Nginx::start(&configuration(dns.address(), "", port, listener, Duration::from_secs(5)));
     let question = dns.push(&dns.question(), &[hole]);
     let client = thread::spawn(move || backends::ask(listener, None));
     nginx.await_info("connected to", 1);
@@ -112,7 +112,7 @@ fn a_client_is_given_up_when_it_has_tried_each_server() {
     let (serving, port) = backends::start(1);
     let (_hole, hole) = black_hole(serving[0], port);
     let listener = free_address();
-    let nginx = Nginx::start(&configuration(dns.address(), "", port, listener));
+    let nginx = Nginx::start(&configuration(dns.address(), "", port, listener, CONNECT_TIMEOUT));
     let mut question = dns.push(&dns.question(), &[hole]);
     let client = thread::spawn(move || backends::ask(listener, None));
     // Nothing listens there.
