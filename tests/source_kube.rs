@@ -256,6 +256,7 @@ async fn the_shipped_role_is_enough_and_every_verb_of_it_is_needed() -> Result<(
     let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kubernetes/rbac.yaml"))?;
     server.kubectl(&["apply", "-f", "-"], &shipped).await?;
     let token = server.token_for("kube-system", "lbex").await?;
+    server.wait_may("kube-system", "lbex", "watch", "nodes").await?;
     let settings = by_kubeconfig(&server.kubeconfig_with(&json!({"token": token}))?);
     for api in [EndpointsApi::Auto, EndpointsApi::EndpointSlices, EndpointsApi::Endpoints] {
         let seen = Seen::start(KubeSettings { endpoints_api: api, ..settings.clone() }).await?;
@@ -276,7 +277,9 @@ async fn the_shipped_role_is_enough_and_every_verb_of_it_is_needed() -> Result<(
             let rules: Vec<_> = others.chain([rule(group, resource, verb)]).collect();
             let name = format!("{namespace}-{resource}-{verb}");
             server.cluster_role(&name, &json!(rules)).await?;
-            let access = server.access(&namespace, &format!("{resource}-{verb}"), &name).await?;
+            let account = format!("{resource}-{verb}");
+            let access = server.access(&namespace, &account, &name).await?;
+            server.wait_may(&namespace, &account, "get", resource).await?;
             let api = if resource == "endpoints" { EndpointsApi::Endpoints } else { EndpointsApi::EndpointSlices };
             let error = refused(KubeSettings { endpoints_api: api, ..by_kubeconfig(&access.kubeconfig) }).await;
             let SourceError::Refused(text) = error else { bail!("{error:?}") };
@@ -298,6 +301,7 @@ async fn single_namespaces_need_rights_in_them_alone() -> Result<()> {
     let nodes = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}]);
     server.cluster_role(&format!("{mine}-nodes"), &nodes).await?;
     let access = server.access(&mine, "lbex", &format!("{mine}-nodes")).await?;
+    server.wait_may(&mine, "lbex", "watch", "nodes").await?;
     let settings = |namespaces: &[&String]| KubeSettings {
         namespaces: namespaces.iter().map(|n| (*n).clone()).collect(),
         ..by_kubeconfig(&access.kubeconfig)
@@ -315,6 +319,7 @@ async fn single_namespaces_need_rights_in_them_alone() -> Result<()> {
         ]
     });
     server.kubectl(&["apply", "-f", "-"], &role.to_string()).await?;
+    server.wait_may(&mine, "lbex", "watch", "endpointslices").await?;
     let seen = Seen::start(settings(&[&mine])).await?;
     assert!(seen.has(&mine, "web") && !seen.has(&other, "web"));
     Ok(())

@@ -39,6 +39,7 @@ async fn the_tour_of_a_real_cluster_is_as_the_readme_says() -> Result<()> {
     let rbac = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/rbac.yaml");
     server.kubectl(&["apply", "-f", rbac.to_str().context("a plain path")?], "").await?;
     let token = server.token_for("kube-system", "lbex").await?;
+    server.wait_may("kube-system", "lbex", "watch", "nodes").await?;
     let kubeconfig = server.kubeconfig_with(&json!({ "token": token }))?;
 
     // The port is another, as 8080 may be taken on this machine.
@@ -61,6 +62,7 @@ async fn the_tour_of_a_real_cluster_is_as_the_readme_says() -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     eventually_is("the Service answers", SOON, Some(pod.name().to_owned()), || async { tcp_ask(address).await.ok() })
         .await?;
+    lbex.wait_ready().await?;
     ensure!(lbex.get("/").await?.body == "healthy\n", "/ does not say healthy");
     ensure!(lbex.metric("lbex_services_served", &[]).await? == Some(1.0), "the metrics do not count the Service");
 

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lbex_test_harness::ports::soon;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -139,7 +140,7 @@ fn ends_in_time_and_frees_its_ports() {
     lbex.shutdown.cancel();
     let wait = async { tokio::time::timeout(Duration::from_secs(5), lbex.serving.ended()).await };
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(wait).expect("ended");
-    TcpListener::bind(lbex.health[0]).expect("the port is free again");
+    soon(|| TcpListener::bind(lbex.health[0])).expect("the port is free again");
 }
 
 #[test]

@@ -9,7 +9,27 @@ mod plus;
 #[cfg(feature = "backend-nginx-plus")]
 mod troubled_api;
 
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use lbex_test_harness::netns::alone;
+
 /// The LBEX under test.
-fn binary() -> &'static std::path::Path {
-    std::path::Path::new(env!("CARGO_BIN_EXE_lbex"))
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_lbex"))
+}
+
+/// `lbex plugin check` finds nothing. Alone, since it takes a thousand ports.
+async fn passes_the_conformance_kit(library: &Path) -> Result<()> {
+    alone(|| async {
+        let output = Command::new(binary()).args(["plugin", "check"]).arg(library).output().context("lbex")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() && text.contains(" passed\n") && text.contains("passed  servers change live: in "),
+            "{text}"
+        );
+        Ok(())
+    })
+    .await
 }

@@ -10,7 +10,6 @@ use lbex_test_harness::apiserver::ApiServer;
 use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::netns::Netns;
 use lbex_test_harness::programs;
-use lbex_test_harness::wait::{SOON, eventually};
 use serde_json::json;
 
 use crate::common::{Cluster, Served, binary, tcp_is};
@@ -57,19 +56,8 @@ async fn shipped_role(server: &ApiServer, cluster: &Cluster) -> Result<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/kubernetes/rbac.yaml"))?;
     server.kubectl(&["apply", "-f", "-"], &text).await?;
     let access = server.access(cluster.namespace(), "lbex", "lbex").await?;
-    may(server, cluster, "lbex", "watch", "nodes").await?;
+    server.wait_may(cluster.namespace(), "lbex", "watch", "nodes").await?;
     Ok(access.token)
-}
-
-/// Waits until the API server has heard what a ServiceAccount of the namespace may do.
-async fn may(server: &ApiServer, cluster: &Cluster, account: &str, verb: &str, resource: &str) -> Result<()> {
-    let user = format!("--as=system:serviceaccount:{}:{account}", cluster.namespace());
-    let namespace = format!("--namespace={}", cluster.namespace());
-    eventually(&format!("{account} may {verb} {resource}"), SOON, || async {
-        server.kubectl(&["auth", "can-i", verb, resource, &user, &namespace], "").await
-    })
-    .await
-    .map(drop)
 }
 
 fn write(scratch: &Scratch, name: &str, text: &str, mode: u32) -> Result<PathBuf> {
@@ -247,7 +235,7 @@ async fn a_missing_right_is_named() -> Result<()> {
     for (name, rules, lacks) in cases {
         server.cluster_role(&cluster.name(name), &json!(rules)).await?;
         let access = server.access(cluster.namespace(), name, &cluster.name(name)).await?;
-        may(server, &cluster, name, "list", "endpointslices").await?;
+        server.wait_may(cluster.namespace(), name, "list", "endpointslices").await?;
         let texts = [lacks, "examples/kubernetes/rbac.yaml", "refuses"];
         is_refused(with_kubeconfig(&cluster, &access.kubeconfig), &texts).await?;
     }
@@ -263,7 +251,7 @@ async fn a_missing_right_is_named() -> Result<()> {
             "subjects": [{"kind": "ServiceAccount", "namespace": cluster.namespace(), "name": "narrow"}],
         }))
         .await?;
-    may(server, &cluster, "narrow", "watch", "endpointslices").await?;
+    server.wait_may(cluster.namespace(), "narrow", "watch", "endpointslices").await?;
     works(with_kubeconfig(&cluster, &access.kubeconfig), &served).await?;
     let everywhere = Lbex::builder(binary()).arg(format!("--kubeconfig={}", access.kubeconfig.display()));
     is_refused(everywhere, &["cannot list services in all namespaces", "cannot list endpointslices"]).await

@@ -85,16 +85,24 @@ impl Cluster {
 
     /// Makes a Service that asks for LBEX, with one TCP port called `http`, and a backend of its name behind its node port.
     /// `change` may add to it.
-    pub(crate) async fn serve(&self, name: &str, change: impl FnOnce(Service) -> Service) -> Result<Served> {
+    pub(crate) async fn serve(&self, name: &str, change: impl Fn(Service) -> Service) -> Result<Served> {
         self.serve_any(name, |service, listen| change(service.ask().listen("http", listen))).await
     }
 
     /// Like [`serve`](Self::serve), for a Service that does not ask, with a free port to listen on.
-    pub(crate) async fn serve_any(&self, name: &str, change: impl FnOnce(Service, u16) -> Service) -> Result<Served> {
-        let (echo, port) = (Echo::new(name).start()?, free_port()?);
+    pub(crate) async fn serve_any(&self, name: &str, change: impl Fn(Service, u16) -> Service) -> Result<Served> {
+        let port = free_port()?;
         self.objects.create(&slice(&format!("{name}-1"), name).tcp("http", 80).ready(ELSEWHERE, self.node())).await?;
-        self.objects.create(&change(service(name).tcp("http", 80, echo.port()), port)).await?;
-        Ok(Served { port, _echo: echo })
+        let mut tries = 0;
+        loop {
+            let echo = Echo::new(name).start()?;
+            tries += 1;
+            match self.objects.create(&change(service(name).tcp("http", 80, echo.port()), port)).await {
+                // The API server may have given this number to another test's Service.
+                Err(error) if tries < 3 && format!("{error:#}").contains("already allocated") => {}
+                made => return made.map(|_| Served { port, _echo: echo }),
+            }
+        }
     }
 
     /// Waits until the log has this reason of a Service of this namespace; returns the line.

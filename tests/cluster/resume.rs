@@ -99,7 +99,8 @@ async fn a_reboot_without_the_api_server() -> Result<()> {
     is_connected(&lbex, 1.0).await?;
     eventually("the first plan is applied", SOON, || async {
         let unchanged = lbex.metric("lbex_apply_duration_seconds_count", &[("action", "unchanged")]).await?;
-        ensure!(unchanged == Some(1.0), "{unchanged:?}");
+        // Whoever looks after the proxy may have it applied again.
+        ensure!(unchanged >= Some(1.0), "{unchanged:?}");
         Ok(())
     })
     .await?;

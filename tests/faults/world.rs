@@ -1,6 +1,5 @@
 //! A world: a cluster, LBEX that follows it, its NGINX on a disk of its own, servers, and clients.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,8 +72,7 @@ fn binary() -> &'static Path {
 fn lbex(user: Option<u32>, folder: &Path) -> Result<Builder> {
     let Some(user) = user else { return Ok(Lbex::builder(binary())) };
     let copy = folder.join("lbex");
-    std::fs::copy(binary(), &copy).context("failed to copy LBEX")?;
-    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
+    programs::copy(binary(), &copy)?;
     let ids = [format!("--reuid={user}"), format!("--regid={user}")];
     let setpriv = programs::find("setpriv")?.display().to_string();
     let more = ["--clear-groups".to_owned(), "--bounding-set=-all".to_owned()];

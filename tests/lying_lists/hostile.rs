@@ -82,6 +82,7 @@ async fn objects_of_every_size_are_carried_or_refused_and_told_briefly() -> Resu
 
     let wordy = eventually("the wordy one is served", SOON, || tcp_ask(at(ports[2]))).await;
     wordy.with_context(|| lbex.log_tail())?;
+    lbex.wait_ready().await?;
     let metric = |name: &'static str| lbex.metric(name, &[]);
     ensure!(metric("lbex_services_served").await? == Some(4.0), "{:?}", metric("lbex_services_served").await?);
     ensure!(metric("lbex_listeners").await? == Some(303.0), "{:?}", metric("lbex_listeners").await?);

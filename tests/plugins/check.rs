@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lbex::plugin::check;
+use lbex::plugin::{Deadlines, check};
 use lbex_test_harness::Scratch;
 
-use crate::support::{SHORT, binary, example_c, faulty};
+use crate::support::{PATIENT, SHORT, binary, example_c, faulty};
 
 /// What is run for this library with this configuration: exit code and what is printed.
 fn printed(library: &Path, folder: &Scratch, config: &str) -> Result<(Option<i32>, String)> {
@@ -63,18 +64,30 @@ const SEEN_BY_ONE: [(&str, &str, &str); 14] = [
     ("apply typo", "its documents are as their schemas say", "lbex.report/1 has no member \"refusals\""),
 ];
 
+/// A fault that is to be late has little time for what it is late with. All else has much, so that a busy machine makes no fault of its
+/// own.
+fn deadlines(fault: &str) -> Deadlines {
+    match fault {
+        "live late" => Deadlines { push: SHORT.push, ..PATIENT },
+        "observe slow" => Deadlines { observe: SHORT.observe, ..PATIENT },
+        // It sleeps for 1.5 s.
+        "apply deaf" => Deadlines { grace: Duration::from_millis(700), ..PATIENT },
+        _ => PATIENT,
+    }
+}
+
 #[tokio::test]
 async fn each_fault_is_seen_by_the_check_that_is_about_it_and_by_no_other() -> Result<()> {
     let folder = Scratch::new("check")?;
     let library = faulty(folder.path(), &[])?;
     let file = folder.join("config");
     std::fs::write(&file, "none none\n")?;
-    let good = check::run(&library, Some(&file), SHORT).await?;
+    let good = check::run(&library, Some(&file), PATIENT).await?;
     ensure!(good.passed(), "without a fault: {good}");
     let mut others = Vec::new();
     for (fault, seen_by, says) in SEEN_BY_ONE {
         std::fs::write(&file, format!("{fault}\n"))?;
-        let text = check::run(&library, Some(&file), SHORT).await?.to_string();
+        let text = check::run(&library, Some(&file), deadlines(fault)).await?.to_string();
         let failed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FAILED  ")).collect();
         let as_it_should = matches!(failed[..], [one] if one.starts_with(seen_by) && one.contains(says));
         if !as_it_should {

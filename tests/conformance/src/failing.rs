@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lbex_test_harness::backends::{Conversation, Echo, tcp_ask, tcp_tally, udp_ask};
-use lbex_test_harness::manifests::{ANSWER, CLOSED, World, at, fails_with, local, pods_slice, servers, tcp_reaches};
+use lbex_test_harness::manifests::{
+    ANSWER, CLOSED, World, at, fails_with, local, pods_slice, servers, tcp_reaches, tcp_refused,
+};
 use lbex_test_harness::objects::slice;
 use lbex_test_harness::ports::{free_port, free_ports};
 
@@ -21,6 +23,7 @@ pub async fn one_of_two_is_dead(subject: &dyn Subject) -> Result<()> {
     }
     tcp_reaches(at(port), &["a", "b"]).await?;
     let address = servers.pop().map_or(at(0), |server| server.address());
+    tcp_refused(address).await?;
     let all = tcp_tally(at(port), 20).await?;
     assert_eq!(all.get("a"), Some(&20), "{all:?}");
     let _back = Echo::new("b").ip(address.ip()).port(address.port()).start()?;
@@ -34,6 +37,7 @@ pub async fn the_only_one_comes_back(subject: &dyn Subject) -> Result<()> {
     let _world = start(subject, [&web(subject, "web", port) as _, &pods_slice("web", [&server]) as _]).await?;
     let address = server.address();
     drop(server);
+    tcp_refused(address).await?;
     let refused = [CLOSED, &[std::io::ErrorKind::ConnectionRefused]].concat();
     for _ in 0..5 {
         fails_with(tcp_ask(at(port)), &refused).await?;

@@ -59,7 +59,7 @@ impl Pod {
         std::os::unix::fs::chown(self.files.join("state"), Some(0), Some(u32::try_from(group)?))?;
         std::fs::set_permissions(self.files.join("state"), PermissionsExt::from_mode(0o2777))?;
         let program = self.files.join("program");
-        std::fs::copy(env!("CARGO_BIN_EXE_lbex"), &program)?;
+        programs::copy(Path::new(env!("CARGO_BIN_EXE_lbex")), &program)?;
 
         let container = &spec["containers"][0];
         assert_eq!(container["securityContext"]["capabilities"], json!({"add": ["NET_BIND_SERVICE"], "drop": ["ALL"]}));

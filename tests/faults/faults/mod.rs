@@ -52,8 +52,8 @@ pub(crate) struct Entry {
     pub(crate) make: fn() -> Box<dyn Fault>,
 }
 
-/// The contract's two seconds until NGINX serves again, and as much again for a machine that runs other tests at the same time.
-pub(crate) const AGAIN: Duration = Duration::from_secs(4);
+/// The contract's two seconds until NGINX serves again, and more for a machine that is busy with other tests.
+pub(crate) const AGAIN: Duration = Duration::from_secs(8);
 
 macro_rules! faults {
     ($($name:ident: $needs:ident, $on:ident, $excuses:ident => $fault:expr, says $says:expr;)+) => {

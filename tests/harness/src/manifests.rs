@@ -94,15 +94,7 @@ impl World {
 
     /// Waits until everything planned is confirmed by NGINX.
     pub async fn wait_applied(&self) -> Result<()> {
-        eventually("what was planned is applied", SOON, || async {
-            let ready = self.lbex.get("/readyz").await?;
-            ensure!(ready.status == 200, "{} {:?}", ready.status, ready.body);
-            let planned = self.lbex.metric("lbex_desired_generation", &[]).await?;
-            let applied = self.lbex.metric("lbex_applied_generation", &[]).await?;
-            ensure!(planned == applied, "planned {planned:?}, applied {applied:?}");
-            Ok(())
-        })
-        .await
+        self.lbex.wait_applied().await
     }
 
     /// How often NGINX was reloaded.

@@ -95,9 +95,9 @@ impl NginxProcess {
         self.title.contains("is shutting down")
     }
 
-    /// Whether it only checks a configuration (`nginx -t`), and serves nobody.
+    /// Whether it only checks a configuration (`nginx -t`) or says what it is (`nginx -V`), and serves nobody.
     pub fn is_check(&self) -> bool {
-        self.title.contains(" -t ")
+        self.title.split(' ').any(|word| ["-t", "-V"].contains(&word))
     }
 }
 
@@ -110,6 +110,8 @@ pub fn processes_of(folder: &Path) -> Vec<NginxProcess> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| is_nginx(*pid) && uses(*pid, folder))
         .map(|pid| NginxProcess { pid, title: title(pid) })
+        // One that has just ended has none any more, one that just begins has none yet.
+        .filter(|process| !process.title.is_empty())
         .collect();
     processes.sort_by_key(|process| process.pid);
     processes

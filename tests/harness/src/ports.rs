@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,6 +23,9 @@ const LOWEST: u16 = 10_000;
 
 /// How many ports one lock covers.
 const BLOCK: u16 = 64;
+
+/// How long a port is tried that somebody else seems to have.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// By network namespace.
 static HELD: Mutex<BTreeMap<PathBuf, Held>> = Mutex::new(BTreeMap::new());
@@ -56,6 +61,19 @@ pub fn free_port() -> Result<u16> {
 /// Several different ports, each as [`free_port`] gives them.
 pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     (0..count).map(|_| free_port()).collect()
+}
+
+/// Tries to bind a free port until it can be had: a program that another test starts has this process's sockets too, until it is executed.
+pub fn soon<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let deadline = Instant::now() + LET_GO;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn take_block() -> Result<(u16, Lock)> {

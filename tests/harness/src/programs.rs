@@ -1,9 +1,10 @@
 //! Where the programs are that tests run: `KUBEBUILDER_ASSETS`, then what `tests/tools/install.sh` built, then `PATH`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// The version of Kubernetes that `tests/tools/install.sh` builds, for instance `1.36.3`.
 pub fn kubernetes_version() -> Result<&'static str> {
@@ -25,11 +26,20 @@ pub fn find(name: &str) -> Result<PathBuf> {
     })
 }
 
+/// Copies a program to where everybody may run it. Another process does that: a file that this one writes is open in the programs that
+/// other tests start, too, until they are executed, and nobody can run it meanwhile.
+pub fn copy(program: &Path, to: &Path) -> Result<()> {
+    let output = Command::new(find("install")?).args(["-m", "755"]).arg(program).arg(to).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "failed to copy {} to {}: {said}", program.display(), to.display());
+    Ok(())
+}
+
 /// The path of the NGINX that is the embedded one without LBEX's changes.
 pub(crate) fn stock_nginx() -> Result<PathBuf> {
     let cache = cache().context("neither LBEX_CACHE nor HOME is set")?;
     let path = cache.join(format!("nginx-stock-{}/nginx", lbex_embedded_nginx::VERSION));
-    anyhow::ensure!(path.is_file(), "{} is missing: run tests/tools/install.sh stock-nginx", path.display());
+    ensure!(path.is_file(), "{} is missing: run tests/tools/install.sh stock-nginx", path.display());
     Ok(path)
 }
 

@@ -107,8 +107,8 @@ mod tests {
             calls.set(calls.get() + 1);
             std::future::ready(Err::<(), _>(format!("sight {}", calls.get())))
         };
-        let error = eventually("a wonder", SHORT, attempt).await.unwrap_err().to_string();
-        assert_eq!(error, format!("waited 60ms for: a wonder; last seen: sight {}", calls.get()));
+        let error = eventually("a wonder", Duration::from_secs(1), attempt).await.unwrap_err().to_string();
+        assert_eq!(error, format!("waited 1s for: a wonder; last seen: sight {}", calls.get()));
         assert!(calls.get() > 1);
     }
 

@@ -189,7 +189,13 @@ async fn a_deployment_gets_pods_and_slices_of_simulated_nodes() -> Result<()> {
         format!("kwok: {}\nscheduler: {}", server.log_tail("kwok"), server.log_tail("kube-scheduler"))
     })?;
     objects.patch("Deployment", "web", &json!({"spec": {"replicas": 1}})).await?;
-    eventually_is("two end", Duration::from_secs(60), 2, count("terminating")).await?;
+    // Both, but not for long, and one may be gone before the other is seen.
+    eventually("some end", Duration::from_secs(60), || async {
+        let ending = count("terminating")().await;
+        ensure!(ending >= 1, "{ending}");
+        Ok(())
+    })
+    .await?;
     eventually_is("one is left", Duration::from_secs(60), 1, count("serving")).await?;
     assert_eq!(count("ready")().await, 1);
     server.check_running()

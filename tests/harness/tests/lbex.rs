@@ -126,7 +126,7 @@ async fn nginx_outlives_lbex_but_not_the_test() -> Result<()> {
     let folder = Scratch::new("stand-in")?;
     let mut lbex = Lbex::builder(&binary(&folder)?).start().await?;
     lbex.wait_healthy().await?;
-    let master = lbex.nginx_pid()?;
+    let master = eventually("a master", SOON, || async { lbex.nginx_pid() }).await?;
     eventually("two workers", SOON, || async {
         let seen = lbex.nginx_processes();
         ensure!(seen.len() == 3 && seen.iter().filter(|process| process.is_master()).count() == 1, "{seen:?}");

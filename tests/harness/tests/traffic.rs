@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use lbex_test_harness::backends::{
     Conversation, Echo, tcp_ask, tcp_ask_from, tcp_greeting, tcp_tally, udp_ask, udp_ask_from,
 };
 use lbex_test_harness::netns::Netns;
-use lbex_test_harness::ports::{free_port, free_ports};
+use lbex_test_harness::ports::{free_port, free_ports, soon};
 use lbex_test_harness::wait::{SOON, eventually_is};
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -96,17 +96,6 @@ async fn no_answer_and_an_early_end_are_told_apart() -> Result<()> {
     Ok(())
 }
 
-/// A program that another test starts has this process's sockets too, until it is executed.
-fn soon<T>(bind: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match bind() {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::yield_now(),
-            result => return result,
-        }
-    }
-}
-
 #[test]
 fn free_ports_are_different_and_can_be_bound() -> Result<()> {
     let ports = free_ports(200)?;
@@ -118,7 +107,8 @@ fn free_ports_are_different_and_can_be_bound() -> Result<()> {
             soon(|| UdpSocket::bind((ip, port)))?;
         }
     }
-    let taken = TcpListener::bind(("127.0.0.7", free_port()?))?;
+    let port = free_port()?;
+    let taken = soon(|| TcpListener::bind(("127.0.0.7", port)))?;
     assert!(!free_ports(200)?.contains(&taken.local_addr()?.port()));
     Ok(())
 }

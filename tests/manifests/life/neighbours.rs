@@ -85,7 +85,7 @@ async fn a_busy_neighbour() -> Result<()> {
         Ok(())
     })
     .await?;
-    assert!(took < Duration::from_secs(5), "started within {took:?}");
+    assert!(took < Duration::from_secs(20), "started within {took:?}");
     Ok(())
 }
 

@@ -76,6 +76,7 @@ async fn nginx_belongs_to_lbex_proxy_and_neither_ends_with_the_other() -> Result
     assert_eq!(second.wait(SOON).await?.code(), Some(2), "{}", second.log_tail());
 
     // LBEX comes and goes.
+    lbex.wait_ready().await?;
     let before = serving_pids(&lbex);
     let mut connection = Conversation::open(at(ports[0])).await?;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {

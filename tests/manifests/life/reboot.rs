@@ -55,15 +55,6 @@ fn unmount(manifests: &Manifests) -> Result<PathBuf> {
     Ok(folder)
 }
 
-async fn ready(lbex: &Lbex) -> Result<()> {
-    eventually("LBEX is ready", SOON, || async {
-        let answer = lbex.get("/readyz").await?;
-        ensure!(answer.status == 200, "{} {:?}", answer.status, answer.body);
-        Ok(())
-    })
-    .await
-}
-
 async fn applies(lbex: &Lbex, action: &str) -> Result<f64> {
     let count = lbex.metric("lbex_apply_duration_seconds_count", &[("action", action)]).await?;
     Ok(count.unwrap_or_default())
@@ -91,7 +82,7 @@ async fn serves_meanwhile(nginx: Nginx) -> Result<()> {
     tcp_reaches(at(ports[0]), &["a", "b"]).await?;
     assert!(began.elapsed() < SERVES, "served after {:?}", began.elapsed());
     udp_reaches(at(ports[0]), &["a", "b"]).await?;
-    ready(&world.lbex).await?;
+    world.lbex.wait_ready().await?;
     world.lbex.wait_healthy().await?;
     assert_eq!(world.lbex.metric("lbex_source_connected", &[]).await?, Some(0.0));
     world.lbex.wait_log_since(mark, "the last good state is served meanwhile, trying again", SOON).await?;
@@ -109,7 +100,7 @@ async fn serves_meanwhile(nginx: Nginx) -> Result<()> {
     world.lbex.kill().await?;
     let pids = world.nginx_pids();
     world.lbex.start_again()?;
-    ready(&world.lbex).await?;
+    world.lbex.wait_ready().await?;
     let mut connection = Conversation::open(at(ports[0])).await?;
 
     // The source is back as it was: nothing is done.
@@ -174,7 +165,7 @@ async fn gets_the_last_good_endpoints() -> Result<()> {
     let folder = unmount(&world.manifests)?;
 
     world.lbex.start_again()?;
-    ready(&world.lbex).await?;
+    world.lbex.wait_ready().await?;
     tcp_reaches(at(port), &["a", "b"]).await?;
     assert!(applies(&world.lbex, "started").await? < 0.5);
     assert_eq!(
@@ -201,9 +192,11 @@ async fn gets_the_last_good_endpoints() -> Result<()> {
     })
     .await?;
     nginx(&[]).await?;
+    // It goes into the background before it writes its process id.
+    eventually("NGINX is there again", SOON, || async { world.lbex.nginx_pid() }).await?;
     world.lbex.start_again()?;
     tcp_reaches(at(port), &["a", "b"]).await?;
-    ready(&world.lbex).await?;
+    world.lbex.wait_ready().await?;
     assert!(applies(&world.lbex, "started").await? < 0.5, "it is the one that was started by hand");
     std::fs::rename(&folder, world.manifests.path())?;
     Ok(())

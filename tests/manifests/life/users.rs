@@ -1,6 +1,6 @@
 //! Who LBEX and its NGINX run as.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -10,6 +10,7 @@ use lbex_test_harness::nginx::{Nginx, NginxProcess};
 use lbex_test_harness::objects::service;
 use lbex_test_harness::on_each_nginx;
 use lbex_test_harness::ports::free_port;
+use lbex_test_harness::programs;
 use lbex_test_harness::wait::{SOON, eventually};
 use nix::unistd::geteuid;
 
@@ -20,6 +21,16 @@ const NOBODY: u32 = 65_534;
 
 fn user_of(process: &NginxProcess) -> Result<u32> {
     Ok(std::fs::metadata(format!("/proc/{}", process.pid)).context("a process ended")?.uid())
+}
+
+/// Who runs each NGINX process of an LBEX.
+async fn users(lbex: &Lbex) -> Result<Vec<(NginxProcess, u32)>> {
+    // One that only checks may end meanwhile.
+    eventually("every NGINX process has a user", SOON, || async {
+        let with_user = |process: NginxProcess| user_of(&process).map(|user| (process, user));
+        lbex.nginx_processes().into_iter().map(with_user).collect::<Result<Vec<_>>>()
+    })
+    .await
 }
 
 /// An LBEX of an ordinary user on a host where ports below 1024 are root's.
@@ -39,8 +50,7 @@ impl Ordinary {
             chown(&prefix, Some(NOBODY), Some(NOBODY))?;
             // Where the build is need not be readable by others.
             let copy: PathBuf = home.join("lbex");
-            std::fs::copy(binary(), &copy)?;
-            std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
+            programs::copy(binary(), &copy)?;
             let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
             let setpriv = "/usr/bin/setpriv".to_owned();
             let more = ["--clear-groups".to_owned(), "--bounding-set=-all".to_owned()];
@@ -62,12 +72,13 @@ async fn ordinary_user(nginx: Nginx) -> Result<()> {
     )?;
     let mut ordinary = Ordinary::start(&manifests, nginx).await?;
     ordinary.lbex.wait_healthy().await?;
+    ordinary.lbex.wait_ready().await?;
     tcp_reaches(at(port), &["a", "b"]).await?;
     udp_reaches(at(port), &["a", "b"]).await?;
     let own = std::fs::metadata(format!("/proc/{}", ordinary.lbex.pid()))?.uid();
     assert_ne!(own, 0);
-    for process in ordinary.lbex.nginx_processes() {
-        assert_eq!(user_of(&process)?, own, "{process:?}");
+    for (process, user) in users(&ordinary.lbex).await? {
+        assert_eq!(user, own, "{process:?}");
     }
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")?;
     if start.trim().parse::<u16>()? > 80 {

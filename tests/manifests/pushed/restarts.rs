@@ -24,12 +24,7 @@ async fn start(manifests: &Manifests, home: &Scratch, nginx: Nginx, flags: &[&st
         .await?;
     lbex.wait_healthy().await?;
     // The first apply may well come after that: the NGINX that runs is healthy already.
-    eventually("everything is applied", SOON, || async {
-        let applied = lbex.metric("lbex_apply_duration_seconds_count", &[]).await?;
-        ensure!(applied >= Some(1.0), "applied {applied:?} times");
-        Ok(())
-    })
-    .await?;
+    lbex.wait_applied().await?;
     Ok(lbex)
 }
 

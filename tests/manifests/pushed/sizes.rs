@@ -31,8 +31,10 @@ struct Crowd {
 
 impl Crowd {
     async fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, free_port()?)).await?;
-        let port = listener.local_addr()?.port();
+        let port = free_port()?;
+        // A program that another test starts may have it, until it is executed.
+        let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
+        let listener = eventually("the port can be had", SOON, bind).await?;
         let task = tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 tokio::spawn(async move {

@@ -130,9 +130,9 @@ impl World {
 }
 
 impl Service {
-    /// None that LBEX has itself: those are above.
+    /// None that LBEX has itself: those are above. The plugin binds none of them.
     fn port(self, number: usize) -> u64 {
-        number as u64 + if self.moved { 20_000 } else { 10_000 }
+        number as u64 + if self.moved { 2_000 } else { 1_000 }
     }
 
     fn address(self, number: usize) -> String {

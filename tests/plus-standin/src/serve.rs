@@ -1,9 +1,10 @@
 //! The API over HTTP: on TCP, on a UNIX socket, over TLS.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -30,6 +31,9 @@ use crate::shared::Shared;
 /// The largest body that is read, in bytes.
 const MOST_BODY: usize = 64 * 1024;
 
+/// How long a port is tried that somebody else seems to have.
+const LET_GO: Duration = Duration::from_secs(5);
+
 /// A page for people, as NGINX makes them.
 fn page(status: u16, title: &str) -> Response<Full<Bytes>> {
     let text = format!("<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n");
@@ -45,6 +49,19 @@ fn response(status: u16, kind: &str, text: String) -> Response<Full<Bytes>> {
     response
 }
 
+/// Binds a port, which a program that this process starts may still have until it is executed.
+async fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let begin = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begin.elapsed() < LET_GO => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// A listening socket.
 pub(crate) enum Listener {
     Tcp(TcpListener),
@@ -57,7 +74,7 @@ impl Listener {
         match place {
             Place::Tcp(port) => {
                 let address = Place::loopback(*port);
-                let listener = TcpListener::bind(address).await;
+                let listener = bind_tcp(address).await;
                 Ok(Self::Tcp(listener.with_context(|| format!("failed to listen on {address}"))?))
             }
             Place::Unix(path) => {

@@ -89,8 +89,10 @@ async fn what_is_no_api_server_is_said() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_said() {
-    // Bound and let go again: nothing listens there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound, so that nobody else gets the port, and nothing listens there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = held.local_addr().unwrap().port();
     let api = Api::start().await;
     for (url, part) in [
         (format!("http://127.0.0.1:{port}"), "connection refused"),

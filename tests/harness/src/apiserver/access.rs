@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::ApiServer;
 use crate::process::Process;
 use crate::programs;
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
 /// What a ServiceAccount uses to reach the API server.
 #[derive(Debug, Clone)]
@@ -61,6 +61,18 @@ impl ApiServer {
             .await
             .with_context(|| format!("no token for the ServiceAccount {namespace}/{service_account}"))?;
         answer.status.and_then(|status| status.token).context("a TokenRequest was answered without a token")
+    }
+
+    /// Waits until the API server has heard that a ServiceAccount may do this, in its own namespace or to what is in none: it learns of
+    /// roles and bindings a moment after it has taken them.
+    pub async fn wait_may(&self, namespace: &str, service_account: &str, verb: &str, resource: &str) -> Result<()> {
+        let user = format!("--as=system:serviceaccount:{namespace}:{service_account}");
+        let namespace = format!("--namespace={namespace}");
+        eventually(&format!("{service_account} may {verb} {resource}"), SOON, || async {
+            self.kubectl(&["auth", "can-i", verb, resource, &user, &namespace], "").await
+        })
+        .await
+        .map(drop)
     }
 
     /// Makes or changes a ClusterRole. `rules` is the JSON list of its rules.

@@ -20,7 +20,7 @@ pub use clients::{
 };
 
 use crate::netns::Netns;
-use crate::ports::free_port;
+use crate::ports::{free_port, soon};
 use server::Sockets;
 
 /// How often binding is tried on other ports when one was taken meanwhile.
@@ -163,7 +163,7 @@ impl<'a> Builder<'a> {
         for _ in 0..if self.port.is_some() { 1 } else { ATTEMPTS } {
             let port = self.port.map_or_else(free_port, Ok)?;
             let address = SocketAddr::new(self.ip, port);
-            let bind = || Sockets::bind(address, self.tcp, self.udp);
+            let bind = || soon(|| Sockets::bind(address, self.tcp, self.udp));
             result = match self.netns {
                 Some(netns) => netns.enter(bind)?,
                 None => bind(),

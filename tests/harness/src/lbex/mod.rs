@@ -16,7 +16,7 @@ pub use options::Builder;
 
 use crate::nginx::{NginxProcess, processes_of};
 use crate::process::Process;
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 use crate::{Scratch, http};
 
 /// How long LBEX may take until it is healthy: a second or two, unless the machine is busy with much else.
@@ -83,6 +83,38 @@ impl Lbex {
         self.unless_ended(healthy).await
     }
 
+    /// Waits until it is ready. On a fresh start that is when the first plan is applied: before that NGINX may serve and LBEX be healthy
+    /// while NGINX is reloaded once more and the metrics are at nothing. With a last good state LBEX is ready before it has planned
+    /// anything: see [`wait_applied`](Self::wait_applied).
+    ///
+    /// Fails, with the end of the log, if it ends or is not ready within 90 s.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let ready = eventually("LBEX is ready", START_DEADLINE, || self.ensure_ready());
+        self.unless_ended(ready).await
+    }
+
+    /// Waits until everything planned is confirmed by the proxy.
+    pub async fn wait_applied(&self) -> Result<()> {
+        eventually("what was planned is applied", SOON, || async {
+            self.ensure_ready().await?;
+            let metrics = Samples::parse(&self.metrics().await?);
+            let planned = metrics.sum("lbex_desired_generation", &[]);
+            let applied = metrics.sum("lbex_applied_generation", &[]);
+            ensure!(planned == applied, "planned {planned:?}, applied {applied:?}");
+            // After a restart both are nothing until there is a plan.
+            let applies = metrics.sum("lbex_apply_duration_seconds_count", &[]);
+            ensure!(applies >= Some(1.0), "applied {applies:?} times");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn ensure_ready(&self) -> Result<()> {
+        let ready = self.get("/readyz").await?;
+        ensure!(ready.status == 200, "{} {:?}", ready.status, ready.body);
+        Ok(())
+    }
+
     /// GET on the health port: `/`, `/livez`, `/readyz`.
     pub async fn get(&self, path: &str) -> Result<http::Response> {
         http::get(self.health_address(), path).await
@@ -133,12 +165,13 @@ impl Lbex {
         self.log().len()
     }
 
-    /// Like [`wait_log`](Self::wait_log), for lines after a mark.
+    /// Like [`wait_log`](Self::wait_log), for lines after a mark. One that is not written to its end yet is waited for.
     pub async fn wait_log_since(&self, mark: usize, text: &str, deadline: Duration) -> Result<String> {
         let find = || {
             let log = self.log();
-            let line = log.get(mark..).unwrap_or_default().lines().find(|line| line.contains(text));
-            line.map(ToOwned::to_owned)
+            let mut lines = log.get(mark..).unwrap_or_default().split_inclusive('\n');
+            let line = lines.find(|line| line.ends_with('\n') && line.contains(text));
+            line.map(|line| line.trim_end_matches('\n').to_owned())
         };
         let what = format!("the log has {text:?}");
         let found = eventually(&what, deadline, || async { find().with_context(|| self.log_tail()) });

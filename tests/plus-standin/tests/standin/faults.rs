@@ -75,7 +75,7 @@ async fn any_error_can_be_had() -> Result<()> {
 #[tokio::test]
 async fn it_is_slow_before_or_after_the_state_has_changed() -> Result<()> {
     let plus = started().await?;
-    let pause = Duration::from_millis(300);
+    let pause = Duration::from_secs(3);
     for (fault, servers_meanwhile) in [(Fault::Slow(pause), 1), (Fault::SlowAnswer(pause), 3)] {
         plus.inject(Rule::new(fault));
         let begin = Instant::now();
