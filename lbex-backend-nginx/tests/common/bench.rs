@@ -21,6 +21,7 @@ use crate::net::{ask_tcp, ask_udp, eventually};
 pub(crate) struct Bench {
     pub(crate) backend: Option<NginxBackend>,
     pub(crate) choice: NginxChoice,
+    pub(crate) updates: EndpointUpdates,
     pub(crate) prefix: PathBuf,
     pub(crate) state: DesiredState,
     _folder: tempfile::TempDir,
@@ -32,11 +33,15 @@ static OPENING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Bench {
     pub(crate) async fn open(choice: NginxChoice) -> Self {
+        Self::open_with(choice, EndpointUpdates::default()).await
+    }
+
+    pub(crate) async fn open_with(choice: NginxChoice, updates: EndpointUpdates) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let prefix = folder.path().join("p");
         let _opening = OPENING.lock().await;
-        let backend = Some(open(&choice, &prefix).await);
-        Self { backend, choice, prefix, state: DesiredState::default(), _folder: folder }
+        let backend = Some(open(&choice, updates, &prefix).await);
+        Self { backend, choice, updates, prefix, state: DesiredState::default(), _folder: folder }
     }
 
     pub(crate) fn backend(&self) -> &NginxBackend {
@@ -73,7 +78,7 @@ impl Bench {
     pub(crate) async fn restart(&mut self) {
         let _opening = OPENING.lock().await;
         self.backend = None;
-        self.backend = Some(open(&self.choice, &self.prefix).await);
+        self.backend = Some(open(&self.choice, self.updates, &self.prefix).await);
         self.state = DesiredState::default();
     }
 
@@ -102,12 +107,12 @@ impl Drop for Bench {
     }
 }
 
-pub(crate) async fn open(choice: &NginxChoice, prefix: &Path) -> NginxBackend {
+pub(crate) async fn open(choice: &NginxChoice, updates: EndpointUpdates, prefix: &Path) -> NginxBackend {
     let options = NginxOptions {
         choice: choice.clone(),
         prefix: prefix.to_owned(),
         worker_shutdown_timeout: None,
-        endpoint_updates: EndpointUpdates::default(),
+        endpoint_updates: updates,
         starter: lbex_backend_nginx::process::Starter::Own,
         socket_keeper: None,
     };
