@@ -97,7 +97,7 @@ faults! {
     nginx_master_killed: Any, Nginx, NEW => nginx::MasterKilled, says ["cleaned up after an NGINX that was killed", "NGINX started"];
     nginx_worker_killed: Any, Nginx, CUTS => nginx::WorkerKilled, says [];
     nginx_workers_killed: Any, Nginx, EVERYTHING => nginx::WorkersKilled, says [];
-    nginx_group_killed: Any, Nginx, EVERYTHING => nginx::GroupKilled, says ["the proxy no longer serves what was applied; applying again", "NGINX started"];
+    nginx_group_killed: Any, Nginx, EVERYTHING => nginx::GroupKilled, says ["cleaned up after an NGINX that was killed", "NGINX started"];
     nginx_worker_stopped: Any, Nginx, SILENCE => nginx::WorkerStopped, says ["are stopped: their share of traffic is lost"];
     nginx_reloaded_by_hand: Any, Nginx, NOTHING => nginx::ReloadedByHand, says [];
 
