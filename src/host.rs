@@ -58,6 +58,8 @@ pub fn follow() -> watch::Receiver<HostAddresses> {
                     *known = now;
                     changed
                 })),
+                // The runtime ends.
+                Err(error) if error.is_cancelled() => return,
                 Err(error) => tracing::warn!("reading the addresses of this host failed: {error}"),
             }
         }

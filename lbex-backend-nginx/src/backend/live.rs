@@ -224,7 +224,7 @@ impl Pusher {
     }
 
     /// Where NGINX serves a Service as it should be, nothing is kept of what was before. Waits until NGINX has let go of it too, where
-    /// that takes milliseconds; what still comes after that is watched.
+    /// that takes milliseconds.
     pub(super) async fn settle(self: &Arc<Self>) {
         let mut settled = Vec::new();
         for (key, known) in &mut self.live().services {
@@ -238,13 +238,12 @@ impl Pusher {
             self.responder.keep_only(key, &good.groups);
             self.responder.set(key, *generation, groups, None);
         }
-        let mut names = names(settled.iter().map(|(key, .., good)| (key, good)));
-        names.retain(|name| self.responder.was_asked(name));
-        // One that does not ask at once takes seconds to tell, and long for a name that has no servers any more.
+        // One that does not ask at once takes a second to let go, and longer to tell of a name that has no servers any more.
         if self.immediate {
-            names = self.responder.applied(&names, pause(true), APPLIED).await.1;
+            let mut names = names(settled.iter().map(|(key, .., good)| (key, good)));
+            names.retain(|name| self.responder.was_asked(name));
+            self.watch(self.responder.applied(&names, pause(true), APPLIED).await.1);
         }
-        self.watch(names);
     }
 
     /// Services that did not get their servers in time since this was last asked.

@@ -304,13 +304,16 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => panic!("the runtime ended while work was going on: {error}"),
+            // The runtime ends, and will not poll this again.
+            Err(_) => std::future::pending().await,
         },
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -342,6 +345,30 @@ mod tests {
         }
         assert!(stat(id.pid).is_none_or(|s| s.started != id.started), "nothing is left of it");
         assert!(child.wait().is_err(), "nothing is left to wait for");
+    }
+
+    #[test]
+    fn a_runtime_that_ends_meanwhile_is_no_panic() {
+        static PANICKED: AtomicBool = AtomicBool::new(false);
+        struct Look;
+        impl Drop for Look {
+            fn drop(&mut self) {
+                PANICKED.fetch_or(std::thread::panicking(), Ordering::Relaxed);
+            }
+        }
+        for _ in 0..50 {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+            for _ in 0..8 {
+                runtime.spawn(async {
+                    let _look = Look;
+                    loop {
+                        blocking(std::thread::yield_now).await;
+                    }
+                });
+            }
+            runtime.block_on(blocking(|| ()));
+        }
+        assert!(!PANICKED.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -48,7 +48,7 @@ async fn restarts(subject: &dyn Subject) -> Result<()> {
         } else {
             world.lbex.signal(signal)?;
             let status = world.lbex.wait_exit(SOON).await?;
-            assert_eq!(status.success(), signal == Signal::SIGINT, "{signal}: {status}");
+            assert_eq!(status.success(), signal == Signal::SIGINT, "{signal}: {status}: {}", world.lbex.log_tail());
         }
         reaches(subject, at(ports[0]), &["a", "b"]).await?;
         assert!(world.lbex.get("/").await.is_err(), "something answers for LBEX");
