@@ -116,8 +116,13 @@ pub async fn tcp_greeting(server: SocketAddr) -> io::Result<Greeting> {
 /// Fails with [`ErrorKind::TimedOut`] without an answer (datagrams are not sent again),
 /// [`ErrorKind::InvalidData`] if the answer does not have the payload.
 pub async fn udp_ask(server: SocketAddr, payload: &str, deadline: Duration) -> io::Result<String> {
-    let any: IpAddr = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
-    udp_ask_from(SocketAddr::new(any, 0), server, payload, deadline).await
+    udp_ask_from(any(server), server, payload, deadline).await
+}
+
+/// Where the kernel chooses the address and port of a client of this server.
+fn any(server: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+    SocketAddr::new(ip, 0)
 }
 
 /// Like [`udp_ask`], from a source address of this host; its port may be 0, for any. The same source port
@@ -128,8 +133,16 @@ pub async fn udp_ask_from(
     payload: &str,
     deadline: Duration,
 ) -> io::Result<String> {
+    udp_ask_by(&udp_client(source, server).await?, payload, deadline).await
+}
+
+async fn udp_client(source: SocketAddr, server: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(source).await?;
     socket.connect(server).await?;
+    Ok(socket)
+}
+
+async fn udp_ask_by(socket: &UdpSocket, payload: &str, deadline: Duration) -> io::Result<String> {
     socket.send(payload.as_bytes()).await?;
     let mut buffer = vec![0; 65_536];
     let length = in_time(deadline, socket.recv(&mut buffer)).await?;
@@ -151,9 +164,13 @@ pub async fn tcp_tally(server: SocketAddr, count: usize) -> io::Result<BTreeMap<
 
 /// Asks `count` times over UDP, a new client each, and counts who answered. Fails at the first failure.
 pub async fn udp_tally(server: SocketAddr, count: usize) -> io::Result<BTreeMap<String, usize>> {
-    let mut tally = BTreeMap::new();
+    let (mut tally, mut clients) = (BTreeMap::new(), Vec::new());
     for number in 0..count {
-        *tally.entry(udp_ask(server, &format!("question {number}"), UDP_TIMEOUT).await?).or_default() += 1;
+        // Kept to the end: the port of one that has gone may be given to another, who would go on with its session.
+        let client = udp_client(any(server), server).await?;
+        let name = udp_ask_by(&client, &format!("question {number}"), UDP_TIMEOUT).await?;
+        *tally.entry(name).or_default() += 1;
+        clients.push(client);
     }
     Ok(tally)
 }
