@@ -100,7 +100,7 @@ pub async fn run<T: Future<Output = Result<()>>>(subject: &dyn Subject, test: im
 
 /// Makes the tests of one subject, in a module of that name; the expression gives an `impl Subject`.
 ///
-/// ```ignore
+/// ```text
 /// lbex_conformance::conformance!(embedded, Nginx(nginx::Nginx::Embedded));
 /// ```
 #[macro_export]
