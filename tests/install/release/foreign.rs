@@ -38,7 +38,7 @@ async fn lbex_speaks_and_its_nginx_serves_what_it_renders() -> Result<()> {
         command.args(["--nginx=embedded", "--endpoint-updates=reload"]);
         command
     };
-    let said = run(&mut lbex(&["validate"]))?;
+    let said = run(command_for(MACHINE, &program).arg("validate").arg(&file))?;
     ensure!(said.contains("web"), "{said}");
     let rendered = run(&mut lbex(&["render"]))?;
 
