@@ -40,7 +40,9 @@ impl Clone {
         let mut shell = Command::new("sh");
         shell.current_dir(self.path("lbex")).args(["-euc", line]);
         shell.env("CARGO", self.path("cargo")).env("LBEX_STATIC", program()?);
-        for name in ["CARGO_TARGET_DIR", "LBEX_PROFILE", "MACHINE", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        // What make and cargo say to the tests is not for what a user does.
+        let said = ["CARGO_TARGET_DIR", "LBEX_BUILD_COMMIT", "LBEX_PROFILE", "MACHINE"];
+        for name in said.into_iter().chain(["MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES"]) {
             shell.env_remove(name);
         }
         Ok(shell)

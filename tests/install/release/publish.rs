@@ -65,7 +65,8 @@ impl Release {
         command.env("CARGO", self.path("cargo")).env("CARGO_TARGET_DIR", self.path("target"));
         command.env("LBEX", env!("CARGO_BIN_EXE_lbex")).env("MACHINES", std::env::consts::ARCH);
         command.env("GITHUB_TOKEN", TOKEN).env("GITHUB_API_URL", self.github.url()).env("no_proxy", "127.0.0.1");
-        for name in ["GITHUB_REPOSITORY", "VERSION", "REMOTE", "LBEX_PROFILE", "SOURCE_DATE_EPOCH"] {
+        for name in ["GITHUB_REPOSITORY", "VERSION", "REMOTE", "LBEX_BUILD_COMMIT", "LBEX_PROFILE", "SOURCE_DATE_EPOCH"]
+        {
             command.env_remove(name);
         }
         let path = std::env::var("PATH")?;
