@@ -7,7 +7,7 @@ use lbex_conformance::{Subject, Ways, conformance};
 use lbex_plus_standin::nginx::program;
 use lbex_plus_standin::{Control, Credentials, Fault, Rule, StandIn};
 use lbex_test_harness::Scratch;
-use lbex_test_harness::backends::Echo;
+use lbex_test_harness::backends::{Conversation, Echo};
 use lbex_test_harness::lbex::{Builder, Lbex};
 use lbex_test_harness::manifests::{World, at, pods, pods_slice, servers, tcp_reaches};
 use lbex_test_harness::ports::free_port;
@@ -32,6 +32,34 @@ impl Subject for Plus {
 }
 
 conformance!(standin, Plus);
+
+/// NGINX goes on listening on a socket whose path is gone, and nobody can tell it anything there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_that_somebody_removes_come_back() -> Result<()> {
+    let (port, servers) = (free_port()?, servers(2)?);
+    let web = pods("web", port);
+    let world = World::serve(Plus.lbex()?, [&web as _, &pods_slice("web", &servers[..1]) as _]).await?;
+    let (run, master) = (world.lbex.prefix().join("run"), world.lbex.nginx_pid()?);
+    let mut connection = Conversation::open(at(port)).await?;
+    for (removed, now) in [(&["api.sock"][..], 1), (&["api.sock", "generation.sock"], 0)] {
+        for name in removed {
+            std::fs::remove_file(run.join(name))?;
+        }
+        eventually("they are there again", SOON, || async {
+            ensure!(removed.iter().all(|name| run.join(name).exists()), "{:?}", run.read_dir()?.collect::<Vec<_>>());
+            Ok(())
+        })
+        .await?;
+        world.put([&web as _, &pods_slice("web", &servers[now..=now]) as _])?;
+        tcp_reaches(at(port), &[servers[now].name()]).await?;
+        connection.say("still here").await?;
+    }
+    world.wait_applied().await?;
+    let left: Vec<_> = run.read_dir()?.flatten().map(|entry| entry.file_name()).collect();
+    ensure!(!left.iter().any(|name| name.to_string_lossy().starts_with("sp")), "{left:?}");
+    ensure!(world.lbex.nginx_pid()? == master, "another NGINX serves");
+    Ok(())
+}
 
 /// Between two calls both endpoints serve, and the next LBEX makes the rest of the calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,7 +97,7 @@ impl NginxBackend {
             None if runs => format!("NGINX {} serves {serving}", self.binary.version),
             None => format!("workers of an NGINX whose master ended serve {serving}"),
         };
-        let in_step = expected && runs;
+        let in_step = expected && runs && !self.lacks_api_socket();
         let Some(Glance { draining: workers, .. }) = glance else {
             return Ok(Observed { healthy: true, detail, in_step, serving: Some(serving), ..Observed::default() });
         };

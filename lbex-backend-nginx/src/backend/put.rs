@@ -255,7 +255,7 @@ impl NginxBackend {
     }
 
     /// NGINX listens on a socket that no path leads to any more, and keeps it over a reload. So it listens on another one in between,
-    /// and then makes this one anew. Clients notice nothing.
+    /// and then makes this one anew. Clients notice nothing. The socket of the API of NGINX Plus goes with it.
     async fn give_socket_back(
         &self,
         state: &mut State,
@@ -263,11 +263,15 @@ impl NginxBackend {
         main: &MainFile,
         running: &Running,
     ) -> Result<(), ProcessError> {
-        tracing::warn!(
-            "the socket on which NGINX is asked what it serves was removed: reloading twice, to have it again"
-        );
-        let (layout, socket) = (self.nginx.layout(), self.nginx.layout().spare_socket());
-        let between = main.on_socket(&layout.generation_socket(), &socket);
+        let which = match running.generation {
+            None => "on which NGINX is asked what it serves",
+            Some(_) => "of the API of NGINX Plus",
+        };
+        tracing::warn!("the socket {which} was removed: reloading twice, to have it again");
+        let layout = self.nginx.layout();
+        let (asked, socket) = (layout.generation_socket(), layout.spare_socket());
+        let (api, spare) = (layout.api_socket(), layout.spare_api_socket());
+        let between = main.on_sockets([(asked.as_path(), socket.as_path()), (&api, &spare)]);
         self.nginx.restore_pid_file(running.master.id)?;
         self.place(&between).await?;
         state.new_workers = Some(Instant::now());

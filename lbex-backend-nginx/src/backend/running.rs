@@ -28,13 +28,13 @@ pub(super) struct Running {
     pub(super) pids: BTreeSet<i32>,
     /// It runs another binary than LBEX would start.
     pub(super) other_binary: bool,
-    /// Somebody removed the socket on which it is asked.
+    /// Somebody removed a socket on which it is asked, or told something.
     pub(super) cut_off: bool,
 }
 
 impl Running {
     pub(super) fn serves(&self, main: &MainFile) -> bool {
-        self.generation.as_deref() == Some(&main.generation)
+        self.generation.as_deref() == Some(&main.generation) && !self.cut_off
     }
 
     /// Whether a socket that was probed cannot be had for a reason that is none of its own. Where it is not known what it listens on,
@@ -56,12 +56,17 @@ impl Running {
 }
 
 impl NginxBackend {
+    /// Whether the path of the API of NGINX Plus leads nowhere. NGINX itself never removes it while it serves.
+    pub(super) fn lacks_api_socket(&self) -> bool {
+        self.input.api_socket.as_ref().is_some_and(|path| !path.exists())
+    }
+
     pub(super) async fn running(&self, state: &State, master: Master, stored: &[Stored]) -> Running {
         let generation = self.nginx.serving_generation().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "NGINX runs and does not answer");
             None
         });
-        let cut_off = generation.is_none() && !self.nginx.has_socket();
+        let cut_off = (generation.is_none() && !self.nginx.has_socket()) || self.lacks_api_socket();
         let parts = generation.as_ref().and_then(|generation| match &state.confirmed {
             Some(confirmed) if confirmed == generation => Some(state.good.clone()),
             _ => stored.iter().find(|stored| stored.generation == *generation).map(parts),

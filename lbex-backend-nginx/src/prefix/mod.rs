@@ -84,13 +84,22 @@ impl Layout {
     /// `run/spare-XXXX.sock`, in place of that for a moment when somebody removed it. Another one with each call: NGINX may still
     /// listen on the last one, which somebody removed too, and it never makes anew what it listens on. No longer than the other.
     pub fn spare_socket(&self) -> PathBuf {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.root.join(format!("run/spare-{:04x}.sock", (now.as_micros() & 0xffff)))
+        self.spare("spare")
     }
 
     /// `run/api.sock`, the API of NGINX Plus.
     pub fn api_socket(&self) -> PathBuf {
         self.root.join("run/api.sock")
+    }
+
+    /// `run/spapi-XXXX.sock`, in place of that like [`spare_socket`](Self::spare_socket).
+    pub fn spare_api_socket(&self) -> PathBuf {
+        self.spare("spapi")
+    }
+
+    fn spare(&self, name: &str) -> PathBuf {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.root.join(format!("run/{name}-{:04x}.sock", (now.as_micros() & 0xffff)))
     }
 
     /// `upstreams/`, where NGINX Plus keeps the servers of each upstream.

@@ -100,12 +100,15 @@ impl MainFile {
         Self { text: text.replacen(&format!("\"{PLACEHOLDER}\""), &format!("\"{generation}\""), 1), generation }
     }
 
-    /// The same on another UNIX socket, with a generation of its own.
+    /// The same on other UNIX sockets, each in place of one, with a generation of its own.
     #[must_use]
-    pub fn on_socket(&self, from: &Path, to: &Path) -> Self {
+    pub fn on_sockets<'a>(&self, moves: impl IntoIterator<Item = (&'a Path, &'a Path)>) -> Self {
         let text =
             self.text.replacen(&format!("return \"{}\"", self.generation), &format!("return \"{PLACEHOLDER}\""), 1);
-        Self::named(&text.replacen(&format!("unix:{};", from.display()), &format!("unix:{};", to.display()), 1))
+        let moved = |text: String, (from, to): (&Path, &Path)| {
+            text.replacen(&format!("unix:{};", from.display()), &format!("unix:{};", to.display()), 1)
+        };
+        Self::named(&moves.into_iter().fold(text, moved))
     }
 
     /// The generation that a main file's text answers with.
@@ -150,10 +153,10 @@ mod tests {
         let (here, there) = (Path::new("/p/run/generation.sock"), Path::new("/p/run/spare.sock"));
         let main =
             MainFile::named("listen unix:/p/run/generation.sock;\nreturn \"GENERATION\";\ninclude ../services/a;\n");
-        let other = main.on_socket(here, there);
+        let other = main.on_sockets([(here, there)]);
         assert_ne!(other.generation, main.generation);
         assert_eq!(MainFile::generation_in(&other.text), Some(other.generation.as_str()));
         assert!(other.text.starts_with("listen unix:/p/run/spare.sock;\n"), "{}", other.text);
-        assert_eq!(other.on_socket(there, here), main);
+        assert_eq!(other.on_sockets([(there, here)]), main);
     }
 }

@@ -36,6 +36,16 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// Removes the path of a UNIX socket, if it is there.
+    pub(crate) fn remove(&self) {
+        if let Self::Unix(path) = self
+            && let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            eprintln!("failed to remove {}: {error}", path.display());
+        }
+    }
+
     pub(crate) fn loopback(port: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, port).into()
     }

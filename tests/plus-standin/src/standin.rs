@@ -198,6 +198,12 @@ impl StandIn {
         self.order(Command::Accept).await
     }
 
+    /// Listens at these places and at no others. Where it listens already it goes on as it is, also on a UNIX socket to which no path
+    /// leads any more, as NGINX does at a reload.
+    pub(crate) async fn listen_at(&self, places: Vec<Place>) -> Result<()> {
+        self.order(|done| Command::Move(places, done)).await
+    }
+
     /// Restarts: connections break, the process ids are others, the generation is the first again. With `keep`, servers are as they
     /// were (a `state` file), else as they were at the beginning.
     pub async fn restart(&self, keep: bool) -> Result<()> {
@@ -242,6 +248,7 @@ enum Command {
     Carry(Done),
     Refuse(Done),
     Accept(Done),
+    Move(Vec<Place>, Done),
 }
 
 struct Thread {
@@ -275,6 +282,13 @@ impl Thread {
                     (done, Ok(()))
                 }
                 Command::Accept(done) => (done, self.listen(&mut accepting).await),
+                Command::Move(places, done) if places == self.places => (done, Ok(())),
+                Command::Move(places, done) => {
+                    accepting.shutdown().await;
+                    let left = std::mem::replace(&mut self.places, places);
+                    left.iter().for_each(Place::remove);
+                    (done, self.listen(&mut accepting).await)
+                }
             };
             done.send(result).ok();
         }

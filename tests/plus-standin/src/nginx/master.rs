@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::command::tell;
 use super::config::Config;
@@ -79,8 +80,9 @@ struct Master {
     prefix: PathBuf,
     main: PathBuf,
     config: Arc<Mutex<Arc<Config>>>,
-    /// What is said on the socket of [`Config::told`].
+    /// What is said on the socket of [`Config::told`], and the task that says it there.
     says: watch::Sender<String>,
+    saying: Option<(PathBuf, AbortHandle)>,
     plus: StandIn,
     signals: [(Signal, Told); 5],
 }
@@ -115,14 +117,37 @@ impl Master {
             };
         }
         let plus = builder.traffic(Translating::new(prefix, config.clone()).await?).start().await?;
-        let (says, said) = watch::channel(String::new());
-        if let Some((socket, words)) = told {
-            says.send_replace(words);
-            tokio::spawn(say(Listener::bind(&Place::Unix(socket)).await?, said));
-        }
+        let mut this = Self {
+            prefix: prefix.to_owned(),
+            main: main.to_owned(),
+            config,
+            says: watch::channel(String::new()).0,
+            saying: None,
+            plus,
+            signals,
+        };
+        this.say(told).await?;
         std::fs::write(&pid, format!("{}\n", std::process::id()))
             .with_context(|| format!("failed to write {}", pid.display()))?;
-        Ok(Self { prefix: prefix.to_owned(), main: main.to_owned(), config, says, plus, signals })
+        Ok(this)
+    }
+
+    /// Says these words on this socket, and nothing on another.
+    async fn say(&mut self, told: Option<(PathBuf, String)>) -> Result<()> {
+        let (socket, words) = told.unzip();
+        self.says.send_replace(words.unwrap_or_default());
+        if self.saying.as_ref().map(|(at, _)| at) == socket.as_ref() {
+            return Ok(());
+        }
+        if let Some((left, task)) = self.saying.take() {
+            task.abort();
+            Place::Unix(left).remove();
+        }
+        if let Some(socket) = socket {
+            let listener = Listener::bind(&Place::Unix(socket.clone())).await?;
+            self.saying = Some((socket, tokio::spawn(say(listener, self.says.subscribe())).abort_handle()));
+        }
+        Ok(())
     }
 
     async fn obey(mut self) -> Result<()> {
@@ -156,9 +181,9 @@ impl Master {
     }
 
     /// Takes the configuration in place over, or stays with the one before.
-    async fn reload(&self) -> Result<()> {
+    async fn reload(&mut self) -> Result<()> {
         let new = Config::read(&self.main, &self.prefix).map_err(|complaint| anyhow!("{complaint}"))?;
-        let words = new.told.as_ref().map(|(_, words)| words.clone());
+        let (told, places) = (new.told.clone(), new.api.iter().map(|(place, _)| place.clone()).collect());
         let new = Arc::new(new);
         let old = self.put(new.clone());
         let (mut before, mut loaded) = (None, Ok(()));
@@ -173,8 +198,8 @@ impl Master {
             self.plus.change(|state| *state = before.unwrap_or_default()).await?;
             return Err(error);
         }
-        self.says.send_replace(words.unwrap_or_default());
-        Ok(())
+        self.plus.listen_at(places).await?;
+        self.say(told).await
     }
 
     /// No new connections; it ends with the last of those that exist.
