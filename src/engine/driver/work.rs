@@ -270,7 +270,7 @@ async fn tell(progress: &mpsc::Sender<Progress>, what: Progress) {
 
 fn log_applied(delta: &Delta, report: &ApplyReport, took: Duration) {
     let (services, action) = (delta.changes.len(), report.action.as_str());
-    let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1));
     if report.action == Action::Unchanged {
         tracing::debug!("nothing to change (generation {})", report.generation);
     } else {
