@@ -33,10 +33,7 @@ static OPENING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Bench {
     pub(crate) async fn open(choice: NginxChoice) -> Self {
-        Self::open_with(choice, EndpointUpdates::default()).await
-    }
-
-    pub(crate) async fn open_with(choice: NginxChoice, updates: EndpointUpdates) -> Self {
+        let updates = EndpointUpdates::default();
         let folder = tempfile::tempdir().expect("a folder");
         let prefix = folder.path().join("p");
         let _opening = OPENING.lock().await;

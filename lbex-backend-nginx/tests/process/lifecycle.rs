@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::net::own_address;
+use crate::net::{eventually, own_address};
 use crate::support::{Held, LIMIT, Site, ask, echo_server, free_address, on_both_nginxes, passes, returns};
 use lbex_backend_nginx::binary::NginxChoice;
 use lbex_backend_nginx::process::{Nginx, ProcessError, Stopped};
@@ -100,15 +100,9 @@ async fn is_adopted_where_somebody_started_it_by_hand(choice: NginxChoice) {
         assert!(Instant::now() < deadline, "it does not serve");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let master = loop {
-        // One worker answers before its master has started the other.
-        let master = site.nginx.status().await.expect("it runs");
-        if master.workers.len() == 2 {
-            break master;
-        }
-        assert!(Instant::now() < deadline, "{master:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    // One worker answers before its master has started the other.
+    eventually("both work", async || site.nginx.status().await.expect("it runs").workers.len() == 2).await;
+    let master = site.nginx.status().await.expect("it runs");
     fs::remove_file(site.layout().pid_file()).expect("removed");
     assert_eq!(site.nginx.status().await.map(|m| m.id), Some(master.id));
 
@@ -224,16 +218,9 @@ async fn orphans_of_a_killed_master_give_their_ports_and_keep_their_connections(
         assert_eq!(ask(address).expect("answered"), "two");
     }
     connection.talk().expect("the connection stays");
-    let deadline = Instant::now() + LIMIT;
-    let old = loop {
-        let old = site.nginx.status().await.expect("it runs").older_workers;
-        if old.len() == 1 {
-            break old;
-        }
-        assert!(Instant::now() < deadline, "{old:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert!(old[0].shutting_down);
+    let older = async || site.nginx.status().await.expect("it runs").older_workers;
+    eventually("the one with the connection is left", async || older().await.len() == 1).await;
+    assert!(older().await[0].shutting_down);
 }
 
 async fn starts_after_everything_was_killed(choice: NginxChoice) {
